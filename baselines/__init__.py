@@ -1,0 +1,1 @@
+"""The systems COACH is compared with, one file per method."""

@@ -1,0 +1,1 @@
+"""Data, models, training, and the answers of a split model."""

@@ -1,0 +1,1 @@
+"""The link: bandwidth traces and estimators, the wire protocol, the shaped socket."""

@@ -1,0 +1,1 @@
+"""The online component: semantic cache, thresholds, and the decision per task."""

@@ -1,0 +1,1 @@
+"""The offline component: what a cut costs, and which cut to take."""

@@ -1,0 +1,1 @@
+"""From task records to metrics, MLflow runs, tables and pictures."""

@@ -1,0 +1,156 @@
+"""The one protocol behind which COACH and every baseline stand.
+
+Offline, `Method.plan` turns a problem into plans. Online, a `Controller` answers two questions for
+each task: which plan does it run (before its end part starts), and at each decision point: exit, go
+on, or send at how many bits? It cannot tell whether the simulator or the executor asks.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from coach_exp.types.graph import LayerGraph
+from coach_exp.types.outcomes import BitTable, Codec, Outcomes
+from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
+from coach_exp.types.profile import DeviceProfile
+from coach_exp.types.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a planner may assume of the link: its rate, half of `rtt_s` on each delivery, and
+    whether answers return.
+    """
+
+    bandwidth_bps: float
+    rtt_s: float = 0.0
+    result_return: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a method may know before the first task."""
+
+    graph: LayerGraph
+    end: DeviceProfile
+    cloud: DeviceProfile
+    link: Link
+    codec: Codec
+    bits: BitTable
+    workload: Workload
+    raw_input_may_cross: bool = True
+    t_max_s: float | None = None
+    outcomes: Outcomes | None = None
+
+
+@dataclass(slots=True)
+class Moment:
+    """What a controller sees when it is asked; valid during the call only.
+
+    `backlog` counts the tasks that were started and are not answered yet, this one excluded;
+    `bandwidth_bps` is the estimator's value. `outcomes` is None when only times are simulated.
+    """
+
+    now_s: float
+    backlog: int
+    bandwidth_bps: float
+    sample: int
+    outcomes: Outcomes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Answer at a decision point. `label` goes with exit; `bits`, one per crossing tensor, with
+    send (None: the plan's).
+    """
+
+    action: Literal["exit", "go_on", "send"]
+    label: int = -1
+    bits: tuple[int, ...] | None = None
+    separability: float = float("nan")
+
+
+GO_ON = Decision("go_on")
+SEND = Decision("send")
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A finished transfer, told to the controller and to the bandwidth estimator when its last byte
+    has left.
+    """
+
+    task: int
+    payload_bytes: int
+    start_s: float
+    end_s: float
+
+
+class Controller(Protocol):
+    """The online half of a method: fresh for every run, asked in the order of time."""
+
+    def choose(self, task: int, moment: Moment) -> Plan:
+        """The plan of this task, asked before its end part starts."""
+
+    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+        """Exit or go on, at an exit head on the end or on the cloud."""
+
+    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """Exit, or send at how many bits; asked when the last crossing tensor of an
+        `after_decision` plan is ready.
+        """
+
+    def sent(self, transfer: Transfer) -> None:
+        """A transfer has finished."""
+
+    def answered(self, task: int, label: int, now_s: float) -> None:
+        """The answer of a task is known on the end."""
+
+
+class Method(Protocol):
+    """COACH or a baseline."""
+
+    @property
+    def name(self) -> str:
+        """The name in configs, tables and records."""
+
+    def plan(self, problem: Problem) -> PlanSet:
+        """Offline: the plans to choose from. Raises InfeasibleError when no cut satisfies the
+        constraints.
+        """
+
+    def controller(self, plans: PlanSet) -> Controller:
+        """A fresh online half for one run."""
+
+
+class FixedPlans:
+    """The controller of a method that decides nothing online: error diffusion over the plan set's
+    weights.
+    """
+
+    def __init__(self, plans: PlanSet) -> None:
+        self._plans = plans.plans
+        self._weights = plans.weights
+        self._owed = [0.0] * len(plans.plans)
+
+    def choose(self, task: int, moment: Moment) -> Plan:
+        """The plan that is furthest behind its share of the tasks."""
+        if len(self._plans) == 1:
+            return self._plans[0]
+        self._owed = [owed + weight for owed, weight in zip(self._owed, self._weights, strict=True)]
+        behind = max(range(len(self._plans)), key=self._owed.__getitem__)
+        self._owed[behind] -= 1
+        return self._plans[behind]
+
+    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+        """Never exits."""
+        return GO_ON
+
+    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """Sends at the plan's bits."""
+        return SEND
+
+    def sent(self, transfer: Transfer) -> None:
+        """Learns nothing."""
+
+    def answered(self, task: int, label: int, now_s: float) -> None:
+        """Learns nothing."""

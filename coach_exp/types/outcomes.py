@@ -1,0 +1,74 @@
+"""What needs the model's answers asks through these protocols; the torch implementation is in
+`learning`.
+
+Planner, simulator and online part see numbers, never tensors of a framework.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One crossing tensor and the bit-width it is sent with."""
+
+    layer: str
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer of the cut, quantised model for one sample, and the bytes it really sent."""
+
+    label: int
+    payload_bytes: int
+
+
+class Codec(Protocol):
+    """Turns one crossing tensor into bytes and back."""
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes sent with every tensor besides its elements."""
+
+    def expected_bytes(self, elements: int, bits: int) -> int:
+        """Size of the whole payload, for planning; entropy-coded ones differ and are measured."""
+
+    def encode(self, tensor: NDArray[np.float32], bits: int) -> bytes:
+        """Quantise and pack: [*shape] float32 -> payload."""
+
+    def decode(self, payload: bytes) -> NDArray[np.float32]:
+        """Unpack and dequantise: payload -> [*shape] float32."""
+
+
+class BitTable(Protocol):
+    """Q(v): the bit-width each layer's output is sent with (Eq. 1)."""
+
+    def bits(self, layer: str) -> int:
+        """Bit-width for `layer`; asking may start a search."""
+
+
+class Outcomes(Protocol):
+    """Answers of the real model on the samples of one stream, through the real codec. Lazy and
+    memoised.
+    """
+
+    @property
+    def classes(self) -> int:
+        """Number of class scores."""
+
+    def true_label(self, sample: int) -> int:
+        """Ground truth of a sample."""
+
+    def uncut(self, sample: int) -> int:
+        """Label that the whole float model predicts."""
+
+    def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
+        """Task feature F: channel means of the crossing tensors, concatenated: [channels]."""
+
+    def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
+        """Label after quantising the crossing tensors; no crossing tensors: the end answers."""

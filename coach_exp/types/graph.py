@@ -44,6 +44,11 @@ class Layer:
                 f"leave one of the two out"
             )
 
+    @property
+    def channels(self) -> int:
+        """Size of the first axis of the output, 1 where no shape is known."""
+        return self.shape[0] if self.shape else 1
+
 
 @dataclass(frozen=True)
 class LayerGraph:

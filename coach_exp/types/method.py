@@ -6,7 +6,7 @@ on, or send at how many bits? It cannot tell whether the simulator or the execut
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.outcomes import BitTable, Codec, Outcomes
@@ -73,8 +73,7 @@ GO_ON = Decision("go_on")
 SEND = Decision("send")
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """A finished transfer, told to the controller and to the bandwidth estimator when its last byte
     has left.
     """

@@ -22,10 +22,10 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer of the cut, quantised model for one sample, and the bytes it really sent."""
+    """The answer of the cut, quantised model for one sample, and the bytes of each tensor."""
 
     label: int
-    payload_bytes: int
+    payload_bytes: tuple[int, ...]
 
 
 class Codec(Protocol):
@@ -35,7 +35,7 @@ class Codec(Protocol):
     def header_bytes(self) -> int:
         """Bytes sent with every tensor besides its elements."""
 
-    def expected_bytes(self, elements: int, bits: int) -> int:
+    def expected_bytes(self, elements: int, bits: int, channels: int = 1) -> int:
         """Size of the whole payload, for planning; entropy-coded ones differ and are measured."""
 
     def encode(self, tensor: NDArray[np.float32], bits: int) -> bytes:

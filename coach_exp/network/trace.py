@@ -1,0 +1,124 @@
+"""Bandwidth traces: the true rate of the link over time, piecewise constant, outages included.
+
+In: segments (start in seconds, rate in bit/s). Out: when a transfer that starts at t is finished,
+by exact integration.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import inf, isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coach_exp.types.errors import LinkError
+
+
+@dataclass(frozen=True)
+class Trace:
+    """`rates_bps[k]` holds from `starts_s[k]` to the next start. After `period_s` the trace begins
+    again; with an infinite period the last rate holds for ever. A rate of 0 is an outage."""
+
+    starts_s: tuple[float, ...]
+    rates_bps: tuple[float, ...]
+    period_s: float = inf
+
+    def __post_init__(self) -> None:
+        starts, rates = self.starts_s, self.rates_bps
+        if not starts or len(starts) != len(rates) or starts[0] != 0:
+            raise LinkError("a trace needs as many rates as starts, and its first start at 0 s")
+        if any(later <= earlier for earlier, later in pairwise(starts)):
+            raise LinkError("the starts of a trace's segments must increase")
+        if self.period_s <= starts[-1]:
+            raise LinkError(f"a trace's period of {self.period_s} s ends before its last segment")
+        if not all(isfinite(rate) and rate >= 0 for rate in rates):
+            raise LinkError("the rates of a trace must be finite and ≥ 0 bit/s")
+        if max(rates) == 0 or (self.period_s == inf and rates[-1] == 0):
+            raise LinkError("the trace ends in an outage that never ends; loop it or end above 0")
+
+    @cached_property
+    def _edges(self) -> NDArray[np.float64]:
+        return np.asarray(self.starts_s)
+
+    def at(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rates in bit/s at some times: [n] seconds -> [n]."""
+        within = np.mod(times_s, self.period_s) if isfinite(self.period_s) else times_s
+        segment = np.searchsorted(self._edges, within, side="right") - 1
+        return np.asarray(self.rates_bps)[segment]
+
+    def steps(self, until_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Starts and rates of the segments up to `until_s`, loops unrolled (for plots)."""
+        loops = int(until_s // self.period_s) + 1 if isfinite(self.period_s) else 1
+        offsets = np.arange(loops)[:, None] * (self.period_s if loops > 1 else 0.0)
+        starts = (offsets + self._edges).ravel()
+        keep = starts <= until_s
+        return starts[keep], np.tile(self.rates_bps, loops)[keep]
+
+
+class TraceCursor:
+    """Reads a trace forward: transfers must be asked for in the order of their starts."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._segment = -1
+        self._lap_s = 0.0
+        self._until_s = 0.0
+        self._rate = 0.0
+        self._advance()
+
+    def _advance(self) -> None:
+        trace = self._trace
+        self._segment += 1
+        if self._segment == len(trace.starts_s):
+            self._segment = 0
+            self._lap_s += trace.period_s
+        self._rate = trace.rates_bps[self._segment]
+        following = self._segment + 1
+        last = following == len(trace.starts_s)
+        self._until_s = self._lap_s + (trace.period_s if last else trace.starts_s[following])
+
+    def finish(self, start_s: float, payload_bytes: float) -> float:
+        """When the last bit of a payload has left the link, if it has the link from `start_s` on.
+
+        >>> TraceCursor(Trace((0, 1), (8e6, 4e6))).finish(0.5, 1_000_000)  # half at each rate
+        2.0
+        """
+        bits = 8 * payload_bytes
+        while True:
+            until_s, rate = self._until_s, self._rate
+            if start_s < until_s:
+                if rate > 0:
+                    end_s = start_s + bits / rate
+                    if end_s <= until_s:
+                        return end_s
+                    bits -= rate * (until_s - start_s)
+                start_s = until_s
+            self._advance()
+
+
+def constant(rate_bps: float) -> Trace:
+    """The same rate for ever."""
+    return Trace((0.0,), (rate_bps,))
+
+
+def steps(rates_bps: Sequence[float], step_s: float) -> Trace:
+    """Each rate for `step_s` seconds; the last one holds (Fig. 5 of the paper)."""
+    return Trace(tuple(k * step_s for k in range(len(rates_bps))), tuple(rates_bps))
+
+
+def random_walk(
+    low_bps: float, high_bps: float, step_s: float, volatility: float, duration_s: float, seed: int
+) -> Trace:
+    """A geometric random walk between two rates, reflected at both; repeats after `duration_s`.
+
+    `volatility` is the standard deviation of the step in the logarithm of the rate.
+    """
+    rng = np.random.default_rng(seed)
+    width = np.log(high_bps / low_bps)
+    count = max(1, round(duration_s / step_s))
+    walk = width * rng.random() + np.cumsum(rng.normal(0, volatility, count))
+    folded = np.abs((walk + width) % (2 * width) - width) if width > 0 else np.zeros(count)
+    rates = low_bps * np.exp(folded)
+    return Trace(tuple(k * step_s for k in range(count)), tuple(rates.tolist()), count * step_s)

@@ -1,0 +1,329 @@
+"""The simulator: tasks through three FIFO resources - end, link, cloud - under any method.
+
+In: a controller, a bandwidth trace, the workload. Out: one record per task. The link follows the
+trace exactly. Tasks pass every resource in the order in which they started, so one task after the
+other can be computed; what happened in between (finished transfers, answers) is told to the
+controller before it is asked, in the order of time. Same seed, same records.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import inf, nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coach_exp.network.estimator import Estimator
+from coach_exp.network.trace import Trace, TraceCursor
+from coach_exp.pipeline.arrivals import arrival_times
+from coach_exp.types.method import Controller, Decision, Moment, Problem, Transfer
+from coach_exp.types.outcomes import Crossing
+from coach_exp.types.plan import Plan
+from coach_exp.types.task import COLUMNS, NOT_SIMULATED, Records
+
+DECISIONS = np.array(["local", "exit", "send", "dropped"])
+LOCAL, EXIT, SENT, DROPPED = range(4)
+
+_LOGGED = (  # one row per task; the other columns follow from these
+    *("task", "plan", "arrival_s", "end_start_s", "end_end_s", "link_start_s"),
+    *("link_end_s", "link_busy_s", "cloud_start_s", "cloud_end_s", "cloud_busy_s", "finish_s"),
+    *("decision", "bits", "payload_bytes", "estimated_bps", "separability", "predicted"),
+)
+_WHOLE = ("task", "plan", "bits", "payload_bytes", "predicted")
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A plan as the inner loop needs it."""
+
+    number: int
+    plan: Plan
+    end_s: float
+    ready_s: tuple[float, ...]
+    work_s: tuple[float, ...]
+    payload_bytes: tuple[int, ...]
+    bits: int
+    waits: bool
+    end_heads: bool
+    cloud_heads: bool
+
+
+def simulate(
+    problem: Problem,
+    controller: Controller,
+    trace: Trace,
+    estimator: Estimator,
+    samples: NDArray[np.int64] | None = None,
+    progress: Progress | None = None,
+) -> Records:
+    """Run the problem's workload. `samples[i]` is the data sample of task i (none: all zero)."""
+    if samples is None:
+        samples = np.zeros(problem.workload.tasks, dtype=np.int64)
+    run = _Run(problem, controller, trace, estimator)
+    run.tasks(arrival_times(problem.workload).tolist(), samples.tolist(), progress)
+    return run.records(trace, samples)
+
+
+class _Run:
+    """The state of one simulation."""
+
+    def __init__(
+        self, problem: Problem, controller: Controller, trace: Trace, estimator: Estimator
+    ) -> None:
+        self._problem = problem
+        self._controller = controller
+        self._estimator = estimator
+        self._outcomes = problem.outcomes
+        self._cursor = TraceCursor(trace)
+        self._half_rtt_s = problem.link.rtt_s / 2
+        self._return_s = self._half_rtt_s if problem.link.result_return else 0.0
+        self._moment = Moment(0.0, 0, estimator.bps, 0, problem.outcomes)
+        self._link_free = self._cloud_free = 0.0
+        self._unanswered: list[tuple[float, int, int]] = []  # (finish, task, label): a heap
+        self._free_places = deque([0.0] * problem.workload.in_flight)
+        self._in_transit: deque[Transfer] = deque()
+        self._routes: dict[int, _Route] = {}
+        self._log = array("d")
+
+    def tasks(self, arrivals: list[float], samples: list[int], progress: Progress | None) -> None:
+        """Run all tasks in order."""
+        workload, controller, moment = self._problem.workload, self._controller, self._moment
+        closed_loop = workload.kind in ("single_stream", "saturated")
+        unanswered, free_places = self._unanswered, self._free_places
+        end_free = 0.0
+        for task, (arrival, sample) in enumerate(zip(arrivals, samples, strict=True)):
+            if workload.drop and not closed_loop:
+                self._tell(arrival)
+                if not free_places:
+                    self._log_dropped(task, arrival)
+                    continue
+            if not free_places:
+                self._tell(unanswered[0][0])
+            place = free_places.popleft()
+            if closed_loop:
+                arrival = place
+            start = max(arrival, place, end_free)
+            if start > place:
+                self._tell(start)
+            moment.sample = sample
+            moment.now_s = start
+            moment.backlog = len(unanswered)
+            moment.bandwidth_bps = self._estimator.bps
+            plan = controller.choose(task, moment)
+            route = self._routes.get(id(plan)) or self._route(plan)
+            end_free = self._run_task(task, sample, arrival, start, route)
+            if progress is not None and task % 1024 == 0:
+                progress(task)
+
+    def _tell(self, now_s: float) -> None:
+        """Tell controller and estimator, in order, what happened up to `now_s`; free places."""
+        unanswered, in_transit = self._unanswered, self._in_transit
+        while True:
+            answer_s = unanswered[0][0] if unanswered else inf
+            if in_transit and in_transit[0].end_s <= answer_s:
+                if in_transit[0].end_s > now_s:
+                    return
+                transfer = in_transit.popleft()
+                self._estimator.sent(transfer)
+                self._controller.sent(transfer)
+            elif answer_s <= now_s:
+                finish, task, label = heappop(unanswered)
+                self._free_places.append(finish)
+                self._controller.answered(task, label, finish)
+            else:
+                return
+
+    def _route(self, plan: Plan) -> _Route:
+        route = _Route(
+            number=len(self._routes),
+            plan=plan,
+            end_s=plan.stage_s.end_s,
+            ready_s=plan.ready_s,
+            work_s=plan.cloud_work_s,
+            payload_bytes=plan.payload_bytes,
+            bits=max((c.bits for c in plan.crossing), default=0),
+            waits=plan.release == "after_decision" and bool(plan.crossing),
+            end_heads=any(h.side == "end" for h in plan.heads),
+            cloud_heads=any(h.side == "cloud" for h in plan.heads),
+        )
+        self._routes[id(plan)] = route
+        return route
+
+    def _run_task(
+        self, task: int, sample: int, arrival: float, start: float, route: _Route
+    ) -> float:
+        """One task through all its stages; returns when the end is free again."""
+        estimated = self._moment.bandwidth_bps
+        decision = self._at_end_heads(task, start, route) if route.end_heads else None
+        computed = self._moment.now_s if decision else start + route.end_s
+        if decision is None and route.waits:
+            self._look(computed)
+            estimated = self._moment.bandwidth_bps
+            decision = self._controller.at_cut(task, route.plan, self._moment)
+        if decision is not None and decision.action == "exit":
+            self._answer(
+                *(task, route, arrival, start, computed, EXIT),
+                *(decision.label, estimated, decision.separability),
+            )
+            return computed
+        if not route.ready_s:
+            label = self._outcomes.predict(sample, ()).label if self._outcomes else NOT_SIMULATED
+            self._answer(task, route, arrival, start, computed, LOCAL, label, estimated, nan)
+            return computed
+        if self._outcomes is None and (decision is None or decision.bits is None):
+            bits, sizes, label = route.bits, route.payload_bytes, NOT_SIMULATED
+        else:
+            bits, sizes, label = self._payload(sample, route.plan, decision)
+        link_start, link_busy, cloud_start, cloud_busy, early = self._offload(
+            task, start, computed, route, sizes
+        )
+        if early is not None:
+            label = early.label
+        finish = self._cloud_free + self._return_s
+        heappush(self._unanswered, (finish, task, label))
+        separability = nan if decision is None else decision.separability
+        self._log.extend(
+            [task, route.number, arrival, start, computed, link_start, self._link_free, link_busy,
+             cloud_start, self._cloud_free, cloud_busy, finish, EXIT if early else SENT, bits,
+             sum(sizes), estimated, separability, label]
+        )  # fmt: skip
+        return computed
+
+    def _look(self, now_s: float) -> None:
+        """Bring the moment, and what the controller knows, up to `now_s`."""
+        self._tell(now_s)
+        moment = self._moment
+        moment.now_s = now_s
+        moment.backlog = len(self._unanswered)
+        moment.bandwidth_bps = self._estimator.bps
+
+    def _at_end_heads(self, task: int, start: float, route: _Route) -> Decision | None:
+        """The first end head that answers, the moment standing at it."""
+        for head in route.plan.heads:
+            if head.side == "end":
+                self._look(start + head.at_s)
+                decision = self._controller.at_head(task, route.plan, head, self._moment)
+                if decision.action == "exit":
+                    return decision
+        return None
+
+    def _payload(
+        self, sample: int, plan: Plan, decision: Decision | None
+    ) -> tuple[int, tuple[int, ...], int]:
+        """Widest bits, bytes of each crossing tensor, and the label the cloud will find."""
+        crossing = plan.crossing
+        if decision is not None and decision.bits is not None:
+            pairs = zip(crossing, decision.bits, strict=True)
+            crossing = tuple(Crossing(tensor.layer, width) for tensor, width in pairs)
+        widest = max(tensor.bits for tensor in crossing)
+        if self._outcomes is not None:
+            prediction = self._outcomes.predict(sample, crossing)
+            return widest, prediction.payload_bytes, prediction.label
+        graph, expected = self._problem.graph, self._problem.codec.expected_bytes
+        layers = (graph[tensor.layer] for tensor in crossing)
+        sizes = tuple(
+            expected(layer.elements, tensor.bits, layer.channels)
+            for layer, tensor in zip(layers, crossing, strict=True)
+        )
+        return widest, sizes, NOT_SIMULATED
+
+    def _offload(
+        self, task: int, start: float, computed: float, route: _Route, sizes: tuple[int, ...]
+    ) -> tuple[float, float, float, float, Decision | None]:
+        """Link and cloud, tensor by tensor: the start of the first transfer, the seconds both are
+        held, the start of the cloud's work, and the exit taken there, if any."""
+        link_free, cloud_free = self._link_free, self._cloud_free
+        link_busy, cloud_busy, link_start, cloud_start = 0.0, 0.0, -1.0, -1.0
+        works, early, waits, half_rtt_s = route.work_s, None, route.waits, self._half_rtt_s
+        if route.cloud_heads:
+            works, early = self._at_cloud_heads(task, route)
+        for ready_s, size, work in zip(route.ready_s, sizes, works, strict=True):
+            begin = computed if waits else start + ready_s
+            if link_free > begin:
+                begin = link_free
+            if link_start < 0:
+                link_start = begin
+            link_free = self._cursor.finish(begin, size)
+            link_busy += link_free - begin
+            self._in_transit.append(Transfer(task, size, begin, link_free))
+            if link_free + half_rtt_s > cloud_free:
+                cloud_free = link_free + half_rtt_s
+            if cloud_start < 0:
+                cloud_start = cloud_free
+            cloud_free += work
+            cloud_busy += work
+        self._link_free, self._cloud_free = link_free, cloud_free
+        return link_start, link_busy, cloud_start, cloud_busy, early
+
+    def _at_cloud_heads(
+        self, task: int, route: _Route
+    ) -> tuple[tuple[float, ...], Decision | None]:
+        """The cloud's work, cut short by the first cloud head that answers.
+
+        Heads look at one task only; the moment they see is the one in which the task left the end.
+        """
+        for head in route.plan.heads:
+            if head.side == "cloud":
+                decision = self._controller.at_head(task, route.plan, head, self._moment)
+                if decision.action == "exit":
+                    left, works = head.at_s, []
+                    for work in route.work_s:
+                        works.append(min(work, left))
+                        left -= works[-1]
+                    return tuple(works), decision
+        return route.work_s, None
+
+    def _answer(
+        self,
+        task: int,
+        route: _Route,
+        arrival: float,
+        start: float,
+        computed: float,
+        decision: int,
+        label: int,
+        estimated: float,
+        separability: float,
+    ) -> None:
+        """An answer on the end: nothing is sent, the end time stays spent."""
+        heappush(self._unanswered, (computed, task, label))
+        self._log.extend(
+            [task, route.number, arrival, start, computed, computed, computed, 0.0,
+             computed, computed, 0.0, computed, decision, 0, 0, estimated, separability, label]
+        )  # fmt: skip
+
+    def _log_dropped(self, task: int, arrival: float) -> None:
+        self._log.extend(
+            [task, NOT_SIMULATED, *[arrival] * 5, 0.0, arrival, arrival, 0.0, arrival,
+             DROPPED, 0, 0, self._estimator.bps, nan, NOT_SIMULATED]
+        )  # fmt: skip
+
+    def records(self, trace: Trace, samples: NDArray[np.int64]) -> Records:
+        """The log as records."""
+        table = np.frombuffer(self._log, dtype=np.float64).reshape(-1, len(_LOGGED))
+        columns: dict[str, NDArray[Any]] = {name: table[:, k] for k, name in enumerate(_LOGGED)}
+        for name in _WHOLE:
+            columns[name] = columns[name].astype(np.int64)
+        columns["sample"] = samples
+        decision = columns["decision"].astype(np.int8)
+        columns["decision"] = DECISIONS[decision]
+        columns["end_busy_s"] = columns["end_end_s"] - columns["end_start_s"]
+        columns["true_bps"] = trace.at(columns["end_end_s"])
+        columns["dropped"] = decision == DROPPED
+        columns["fallback"] = np.zeros(len(decision), dtype=bool)
+        columns["label"] = self._labels(samples, lambda o, s: o.true_label(s))
+        columns["uncut"] = self._labels(samples, lambda o, s: o.uncut(s))
+        plans = tuple(route.plan for route in self._routes.values())
+        return Records({name: columns[name] for name in COLUMNS}, plans)
+
+    def _labels(self, samples: NDArray[np.int64], ask: Callable[..., int]) -> NDArray[np.int64]:
+        if self._outcomes is None:
+            return np.full(len(samples), NOT_SIMULATED)
+        known, where = np.unique(samples, return_inverse=True)
+        return np.array([ask(self._outcomes, int(s)) for s in known], dtype=np.int64)[where]

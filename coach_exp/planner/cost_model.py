@@ -1,0 +1,408 @@
+"""What a cut costs (paper, Section III-B, Eqs. 2-5 and Fig. 4).
+
+In: a problem (graph, two profiles, link, bit-widths). Out: for any cut its stage times, its
+one-task schedule with the overlaps, its objective, and at last its Plan. Nothing here chooses a
+cut.
+
+A cut vertex is a layer through which all data flows: after it only its own output is alive. The cut
+vertices are the paper's top chain; what lies between two neighbours is a virtual block, and every
+cut lies in one block (`entry` on the end, `exit` on the cloud) or just behind the sink
+(device-only).
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from math import inf
+
+from coach_exp.planner.objective import Objective, Range, bubbles
+from coach_exp.types.errors import InfeasibleError
+from coach_exp.types.graph import LayerGraph
+from coach_exp.types.method import Problem
+from coach_exp.types.outcomes import Crossing
+from coach_exp.types.plan import ObjectiveValue, Overlap, Plan, Release, StageTimes
+
+TOLERANCE = 1e-9  # relative; differences below it are rounding, not preference
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The one-task schedule of a cut (Fig. 4). Positions count through the graph's layers.
+
+    `order`: the block's end layers as executed; `sent`: crossing tensors as sent; `ready_s[k]`:
+    when the k-th is produced; `work_s[k]`: the cloud seconds that its arrival releases.
+    """
+
+    order: tuple[int, ...]
+    sent: tuple[int, ...]
+    ready_s: tuple[float, ...]
+    work_s: tuple[float, ...]
+    overlap: Overlap
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A cut with its cost: block number, the block's interior layers on the end, and the ranking.
+
+    `violation_s` is 0 for a feasible cut, otherwise the seconds by which it breaks the constraint
+    that `broken` names.
+    """
+
+    block: int
+    interior: tuple[int, ...]
+    stage: StageTimes
+    value: float
+    violation_s: float = 0.0
+    broken: str = ""
+
+    def beats(self, other: "Candidate | None") -> bool:
+        """Less violation, then a lower objective, then a lower T_e + T_t + T_c."""
+        if other is None:
+            return True
+        if self.violation_s != other.violation_s:
+            return self.violation_s < other.violation_s
+        slack = TOLERANCE * abs(other.value)
+        if abs(self.value - other.value) > slack:
+            return self.value < other.value
+        return self.stage.total_s < other.stage.total_s * (1 - TOLERANCE)
+
+
+def cut_vertices(graph: LayerGraph) -> tuple[int, ...]:
+    """Positions of the layers through which all data flows; the input and the sink are the first
+    and the last. Linear: sweep the topological order, counting edges that jump over each layer.
+    """
+    opened, crossed, result = 0, 0, []
+    closing = [0] * len(graph)
+    for i, users in enumerate(graph.successors):
+        crossed -= closing[i]
+        if crossed == 0:
+            result.append(i)
+        opened = len(users)
+        for user in users:
+            closing[user] += 1
+        crossed += opened
+    return tuple(result)
+
+
+class CostModel:
+    """The costs of one problem as arrays over layer positions.
+
+    `end_s`, `cloud_s`: seconds of each layer; `send_s`, `send_bytes`: of its output on the link;
+    `end_before[i]`: end seconds of layers 0 … i; `cloud_from[i]`: cloud seconds of layers i … sink.
+    """
+
+    def __init__(self, problem: Problem, objective: Objective, release: Release) -> None:
+        graph = problem.graph
+        self.problem = problem
+        self.graph = graph
+        self.objective = objective
+        self.release = release
+        self.end_s = problem.end.seconds(graph)
+        self.cloud_s = problem.cloud.seconds(graph)
+        self.bits = tuple(problem.bits.bits(layer.name) for layer in graph.layers)
+        self.send_bytes = tuple(
+            problem.codec.expected_bytes(layer.elements, bits, layer.channels)
+            for layer, bits in zip(graph.layers, self.bits, strict=True)
+        )
+        self.send_s = tuple(8 * size / problem.link.bandwidth_bps for size in self.send_bytes)
+        self.end_before = tuple(accumulate(self.end_s))
+        self.cloud_from = tuple(accumulate(reversed(self.cloud_s)))[::-1]
+        self.chain = cut_vertices(graph)
+        self.half_rtt_s = problem.link.rtt_s / 2
+        self.return_s = self.half_rtt_s if problem.link.result_return else 0.0
+
+    @property
+    def blocks(self) -> int:
+        """Number of virtual blocks, empty ones included."""
+        return len(self.chain) - 1
+
+    def span(self, block: int) -> tuple[int, int]:
+        """Positions of the block's entry and exit."""
+        return self.chain[block], self.chain[block + 1]
+
+    def device_only(self) -> Candidate:
+        """Everything on the end: nothing crosses, T_t = T_c = 0."""
+        stage = StageTimes(self.end_before[-1], 0.0, 0.0)
+        return self.rank(
+            self.blocks, (), stage, Overlap(0.0, 0.0), stage.end_s, crosses_input=False
+        )
+
+    def boundary(self, block: int) -> Candidate:
+        """The cut just behind the block's entry: exactly one tensor crosses."""
+        entry = self.chain[block]
+        stage = StageTimes(self.end_before[entry], self.send_s[entry], self.cloud_from[entry + 1])
+        latency_s = stage.total_s + self.half_rtt_s + self.return_s
+        return self.rank(block, (), stage, Overlap(0.0, 0.0), latency_s, crosses_input=entry == 0)
+
+    def rank(
+        self,
+        block: int,
+        interior: tuple[int, ...],
+        stage: StageTimes,
+        overlap: Overlap,
+        latency_s: float,
+        *,
+        crosses_input: bool,
+    ) -> Candidate:
+        """The candidate with its objective and the constraint it breaks most, if any."""
+        value = self.objective.value(stage, overlap, latency_s)
+        violation_s, broken = self._violation(stage, overlap, crosses_input)
+        return Candidate(block, interior, stage, value, violation_s, broken)
+
+    def _violation(
+        self, stage: StageTimes, overlap: Overlap, crosses_input: bool
+    ) -> tuple[float, str]:
+        if crosses_input and not self.problem.raw_input_may_cross:
+            return inf, "input.encoding = forbidden: the raw input would leave the end"
+        too_late_s = stage.total_s - (self.problem.t_max_s or inf)
+        if too_late_s > TOLERANCE * stage.total_s:
+            limit_ms = 1e3 * (self.problem.t_max_s or inf)
+            return too_late_s, (
+                f"constraint (3): T_e + T_t + T_c = {1e3 * stage.total_s:.3f} ms exceeds "
+                f"t_max_ms = {limit_ms:g} by {1e3 * too_late_s:.3f} ms"
+            )
+        parallel_s = overlap.link_s + overlap.cloud_s
+        excess_s = parallel_s - stage.period_s
+        if excess_s > TOLERANCE * stage.period_s:
+            return excess_s, (
+                f"constraint (4): T_t^p + T_c^p = {1e3 * parallel_s:.3f} ms exceeds the largest "
+                "stage "
+                f"by {1e3 * excess_s:.3f} ms"
+            )
+        return 0.0, ""
+
+    def floor(self, block: int) -> float:
+        """No cut inside the block has a lower objective."""
+        entry, exit_ = self.span(block)
+        least_send_s = min(self.send_s[entry:exit_])
+        end = Range(self.end_before[entry], self.end_before[exit_ - 1])
+        cloud = Range(self.cloud_from[exit_], self.cloud_from[entry + 1])
+        latency_s = end.low + least_send_s + cloud.low + self.half_rtt_s + self.return_s
+        return self.objective.floor(end, Range(least_send_s, inf), cloud, latency_s)
+
+    def of(self, end_set: frozenset[int]) -> tuple[Candidate, Schedule]:
+        """Cost and schedule of any end set (positions; see LayerGraph.end_set)."""
+        if len(end_set) == len(self.graph):
+            last = self.device_only()
+            return last, Schedule((), (), (), (), Overlap(0.0, 0.0), last.stage.end_s)
+        block = max(k for k in range(self.blocks) if self.chain[k] in end_set)
+        cut = BlockCut(self, block)
+        for layer in sorted(i for i in end_set if i > self.chain[block]):
+            cut.to_end(layer)
+        schedule = cut.schedule()
+        return cut.candidate(schedule), schedule
+
+    def end_set(self, candidate: Candidate) -> frozenset[int]:
+        """All end layers of a candidate, by position."""
+        return frozenset(range(self.chain[candidate.block] + 1)) | frozenset(candidate.interior)
+
+    def plan(self, end_set: frozenset[int]) -> Plan:
+        """The Plan of an end set. Raises InfeasibleError naming the constraint it breaks."""
+        candidate, schedule = self.of(end_set)
+        layers = self.graph.layers
+        if candidate.violation_s > 0:
+            raise InfeasibleError(
+                f"no cut of the {len(layers)} layers is feasible; the best candidate sends "
+                f"{[layers[i].name for i in schedule.sent] or 'nothing'} and breaks "
+                f"{candidate.broken}; "
+                f"relax that limit, or change device, cloud or bandwidth"
+            )
+        prefix = range(self.chain[candidate.block] + 1)
+        order = tuple(layers[i].name for i in (*prefix, *schedule.order))
+        return Plan(
+            end_layers=order,
+            crossing=tuple(Crossing(layers[i].name, self.bits[i]) for i in schedule.sent),
+            release=self.release,
+            stage_s=candidate.stage,
+            overlap_s=schedule.overlap,
+            latency_s=schedule.latency_s,
+            objective=ObjectiveValue(
+                self.objective.name, candidate.value, bubbles(candidate.stage, schedule.overlap)
+            ),
+            ready_s=schedule.ready_s,
+            cloud_work_s=schedule.work_s,
+            payload_bytes=tuple(self.send_bytes[i] for i in schedule.sent),
+        )
+
+
+class BlockCut:
+    """A cut inside one block that can be changed a layer at a time, at O(degree) a move.
+
+    Starts just behind the entry: the block's interior and its exit are on the cloud.
+    """
+
+    def __init__(self, model: CostModel, block: int) -> None:
+        self.model = model
+        self.block = block
+        self.entry, self.exit = model.span(block)
+        users = model.graph.successors[self.entry : self.exit]
+        self._cloud_users = [len(u) for u in users]
+        self._on_end = bytearray(self.exit - self.entry + 1)
+        self._on_end[0] = True
+        self._end_s = model.end_before[self.entry]
+        self._link_s = model.send_s[self.entry]
+        self._cloud_s = model.cloud_from[self.entry + 1]
+
+    def __contains__(self, layer: int) -> bool:
+        """Whether an interior layer is on the end."""
+        return bool(self._on_end[layer - self.entry])
+
+    @property
+    def interior(self) -> tuple[int, ...]:
+        """The interior layers on the end, ascending."""
+        return tuple(i for i in range(self.entry + 1, self.exit) if self._on_end[i - self.entry])
+
+    @property
+    def stage(self) -> StageTimes:
+        """T_e, T_t, T_c of the present cut."""
+        return StageTimes(self._end_s, self._link_s, self._cloud_s)
+
+    def to_end(self, layer: int) -> None:
+        """Move a layer whose predecessors are all on the end."""
+        model, offset = self.model, layer - self.entry
+        self._on_end[offset] = True
+        self._end_s += model.end_s[layer]
+        self._cloud_s -= model.cloud_s[layer]
+        self._link_s += model.send_s[layer]
+        for source in model.graph.predecessors[layer]:
+            self._cloud_users[source - self.entry] -= 1
+            if self._cloud_users[source - self.entry] == 0:
+                self._link_s -= model.send_s[source]
+
+    def to_cloud(self, layer: int) -> None:
+        """Move a layer whose successors are all on the cloud back."""
+        model, offset = self.model, layer - self.entry
+        self._on_end[offset] = False
+        self._end_s -= model.end_s[layer]
+        self._cloud_s += model.cloud_s[layer]
+        self._link_s -= model.send_s[layer]
+        for source in model.graph.predecessors[layer]:
+            if self._cloud_users[source - self.entry] == 0:
+                self._link_s += model.send_s[source]
+            self._cloud_users[source - self.entry] += 1
+
+    def floor(self) -> float:
+        """A bound on the objective of this very cut that needs no schedule."""
+        stage, model = self.stage, self.model
+        latency_s = model.half_rtt_s + model.return_s + model.cloud_from[self.exit]
+        latency_s += max(stage.end_s, model.end_before[self.entry] + stage.link_s)
+        return model.objective.floor(
+            Range(stage.end_s, stage.end_s),
+            Range(stage.link_s, stage.link_s),
+            Range(stage.cloud_s, stage.cloud_s),
+            latency_s,
+        )
+
+    def candidate(self, schedule: Schedule) -> Candidate:
+        """The present cut, ranked."""
+        return self.model.rank(
+            self.block,
+            self.interior,
+            self.stage,
+            schedule.overlap,
+            schedule.latency_s,
+            crosses_input=self.entry == 0 and self._cloud_users[0] > 0,
+        )
+
+    def better_than(self, best: Candidate | None) -> Candidate | None:
+        """The present cut if it beats `best`; the schedule is run only when it still can."""
+        if best is not None and best.violation_s == 0:
+            floor, slack = self.floor(), TOLERANCE * abs(best.value)
+            if floor > best.value + slack:
+                return None
+            if floor > best.value - slack and self.stage.total_s >= best.stage.total_s:
+                return None
+        found = self.candidate(self.schedule())
+        return found if found.beats(best) else None
+
+    def crossing(self) -> list[int]:
+        """Layers of the block, entry included, whose output some cloud layer needs, ascending."""
+        entry = self.entry
+        pairs = enumerate(zip(self._on_end, self._cloud_users, strict=False))
+        return [entry + k for k, (held, users) in pairs if held and users]
+
+    def schedule(self) -> Schedule:
+        """Run one task through the present cut: end, link and cloud one item at a time (Fig. 4)."""
+        order, ready = self._end_order(self.crossing())
+        sent = tuple(ready)
+        ready_s = tuple(ready.values())
+        work_s = self._cloud_work(sent)
+        return self._play(order, sent, ready_s, work_s)
+
+    def _end_order(self, crossing: list[int]) -> tuple[tuple[int, ...], dict[int, float]]:
+        """Execution order of the block's end layers, and when each crossing tensor is ready.
+
+        Johnson's rule for two machines: a crossing tensor is a job of (end seconds to produce it,
+        link seconds); it is optimal for branches that share nothing, and large early tensors go
+        first.
+        """
+        model, entry = self.model, self.entry
+        needs = {layer: self._needed(layer) for layer in crossing if layer != entry}
+        jobs = []
+        for layer, ancestors in needs.items():
+            work, send = sum(model.end_s[i] for i in ancestors), model.send_s[layer]
+            jobs.append((0, work, layer) if work < send else (1, -send, layer))
+        clock = model.end_before[entry]
+        ready = {entry: clock} if self._cloud_users[0] else {}
+        order: dict[int, None] = {}
+        wanted = set(crossing)
+        for *_, target in sorted(jobs):
+            for layer in needs[target]:
+                if layer not in order:
+                    order[layer] = None
+                    clock += model.end_s[layer]
+                    if layer in wanted:
+                        ready[layer] = clock
+        return tuple(order), ready
+
+    def _needed(self, layer: int) -> list[int]:
+        """The interior layers needed to produce `layer`, itself included, ascending."""
+        seen, stack = {layer}, [layer]
+        while stack:
+            for source in self.model.graph.predecessors[stack.pop()]:
+                if source != self.entry and source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+        return sorted(seen)
+
+    def _cloud_work(self, sent: tuple[int, ...]) -> tuple[float, ...]:
+        """Cloud seconds that each arrival releases: a layer is released by its last input."""
+        model = self.model
+        released = {layer: k for k, layer in enumerate(sent)}
+        work = [0.0] * len(sent)
+        for layer in range(self.entry + 1, self.exit):
+            if not self._on_end[layer - self.entry]:
+                k = max(released[source] for source in model.graph.predecessors[layer])
+                released[layer] = k
+                work[k] += model.cloud_s[layer]
+        work[-1] += model.cloud_from[self.exit]
+        return tuple(work)
+
+    def _play(
+        self,
+        order: tuple[int, ...],
+        sent: tuple[int, ...],
+        ready_s: tuple[float, ...],
+        work_s: tuple[float, ...],
+    ) -> Schedule:
+        """Send in order of production, let the cloud work as tensors arrive; measure the overlaps.
+
+        Each arrival releases its share of the cloud's work; whatever ready layer the cloud takes
+        next, it is busy whenever something is released, so the shares alone fix its busy times.
+        """
+        model = self.model
+        waits_s = self._end_s if model.release == "after_decision" else 0.0
+        link_free = link_overlap = 0.0
+        left = []
+        for layer, ready in zip(sent, ready_s, strict=True):
+            start = max(link_free, ready, waits_s)
+            link_free = start + model.send_s[layer]
+            link_overlap += max(0.0, min(link_free, self._end_s) - start)
+            left.append(link_free)
+        cloud_free = cloud_overlap = 0.0
+        for departure, work in zip(left, work_s, strict=True):
+            start = max(cloud_free, departure + model.half_rtt_s)
+            cloud_free = start + work
+            cloud_overlap += max(0.0, min(cloud_free, link_free) - start)
+        overlap = Overlap(link_overlap, cloud_overlap)
+        return Schedule(order, sent, ready_s, work_s, overlap, cloud_free + model.return_s)

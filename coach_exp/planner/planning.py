@@ -1,0 +1,61 @@
+"""From a problem to a plan: the planner that configs name and methods call.
+
+In: a problem. Out: the best plan by one objective, with its number of evaluations and, where one is
+known, a lower bound on the objective of every plan.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from coach_exp.planner.cost_model import CostModel
+from coach_exp.planner.divide_conquer import Moves, divide_conquer
+from coach_exp.planner.exhaustive import exhaustive
+from coach_exp.planner.objective import Bottleneck, Latency, Objective, Paper, Weighted
+from coach_exp.types.method import Problem
+from coach_exp.types.plan import Plan, Release
+
+ObjectiveName = Literal["paper", "bottleneck", "latency", "weighted"]
+SearchName = Literal["divide_conquer", "exhaustive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """How to plan. `weights` (end, link, cloud) belong to `objective = weighted`; `moves` says how
+    many flows divide and conquer moves at once; `limit` bounds the exhaustive search."""
+
+    search: SearchName = "divide_conquer"
+    objective: ObjectiveName = "paper"
+    release: Release = "per_tensor"
+    moves: Moves = "two"
+    limit: int = 2_000_000
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def plan(self, problem: Problem) -> Plan:
+        """The best plan. Raises InfeasibleError when no cut satisfies the constraints."""
+        model = self.cost_model(problem)
+        if self.search == "exhaustive":
+            search = exhaustive(model, self.limit)
+        else:
+            search = divide_conquer(model, self.moves)
+        plan = model.plan(model.end_set(search.best))
+        exact = plan.objective.value if self.search == "exhaustive" else None
+        return replace(plan, evaluations=search.evaluations, lower_bound=exact)
+
+    def plan_for(self, problem: Problem, end_layers: Iterable[str]) -> Plan:
+        """The plan of a given end set. Raises CutError when it is not closed."""
+        model = self.cost_model(problem)
+        return replace(model.plan(problem.graph.end_set(end_layers)), evaluations=1)
+
+    def cost_model(self, problem: Problem) -> CostModel:
+        """The costs of a problem under this planner's objective and release."""
+        return CostModel(problem, self._objective(), self.release)
+
+    def _objective(self) -> Objective:
+        objectives: dict[str, Objective] = {
+            "paper": Paper(),
+            "bottleneck": Bottleneck(),
+            "latency": Latency(),
+            "weighted": Weighted(*self.weights),
+        }
+        return objectives[self.objective]

@@ -1,0 +1,136 @@
+"""Pictures of runs: a Gantt chart of the pipeline (the form of the paper's Figs. 2 and 4) and
+throughput over time above the link's bandwidth (the form of Fig. 5).
+
+In: `Records`, a bandwidth trace. Out: PNG files. matplotlib is imported when the first is drawn.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coach_exp.network.trace import Trace
+from coach_exp.results.metrics import RESOURCES, throughput_over_time
+from coach_exp.types.task import Records
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+_LINES = (*COLOURS[:6], "#000000")  # yellow is too pale for a line
+_DASHES = ("-", "--", "-.", ":")
+_LIGHT = {"#E69F00", "#56B4E9", "#F0E442"}
+_IDLE, _GREY = "#E4E4E4", "#6A6A6A"
+_LANE = 0.72  # height of a lane
+
+
+def gantt(records: Records, path: Path, tasks: int = 20, title: str = "") -> None:
+    """Draw three lanes until the first `tasks` tasks are answered; tasks that started meanwhile are
+    cut off there. Grey is idle: its share, of what is drawn, stands beside each lane.
+    """
+    answered = np.flatnonzero(~records.dropped.astype(bool))
+    order = answered[np.argsort(records.end_start_s[answered], kind="stable")]
+    begin_s = float(records.end_start_s[order[0]])
+    until_s = float(records.finish_s[order[:tasks]].max())
+    shown = order[records.end_start_s[order] < until_s]
+    unit, scale = ("ms", 1e3) if until_s - begin_s < 10 else ("s", 1.0)
+    width = scale * (until_s - begin_s)
+    figure = _figure(10, 2.9)
+    axes = figure.add_subplot()
+    for lane, resource in enumerate(RESOURCES):
+        axes.barh(lane, width, height=_LANE, color=_IDLE, zorder=1)
+        edges_s = (records.columns[f"{resource}_{edge}_s"][shown] for edge in ("start", "end"))
+        start, end = (np.minimum(scale * (edge_s - begin_s), width) for edge_s in edges_s)
+        for row in np.flatnonzero(end > start):
+            _task_bar(axes, lane, start[row], end[row], int(records.task[shown[row]]), width)
+        idle = f"{100 * (1 - (end - start).sum() / width):.0f} % idle"
+        axes.text(1.008, lane, idle, va="center", transform=axes.get_yaxis_transform())
+    finish = scale * (records.finish_s[shown] - begin_s)
+    early = finish[(records.decision[shown] == "exit") & (finish <= width)]
+    axes.scatter(early, np.full(len(early), -0.47), s=26, marker="v", c="black", zorder=4)
+    axes.set(yticks=range(3), yticklabels=RESOURCES, ylim=(2.5, -0.65), xlim=(0, width))
+    axes.set_xlabel(f"time ({unit})")
+    note = f"until the first {min(tasks, len(order))} tasks are answered"
+    note += "; ▼ marks an early exit" if len(early) else ""
+    axes.set_title(f"{title}, {note}" if title else note.capitalize(), loc="left", fontsize=11)
+    _save(figure, path)
+
+
+def _task_bar(axes: "Axes", lane: int, start: float, end: float, task: int, width: float) -> None:
+    """One task on one lane, with its number where that fits into the bar."""
+    colour = COLOURS[task % len(COLOURS)]
+    length = end - start
+    edge = 0.8 if length > 0.01 * width else 0.0  # a white edge would hide a narrow bar
+    axes.barh(
+        lane, length, left=start, height=_LANE, color=colour, edgecolor="white", lw=edge, zorder=2
+    )
+    if length > 0.009 * width * (len(str(task)) + 0.6):
+        ink = "black" if colour in _LIGHT else "white"
+        axes.text(
+            start + length / 2, lane, str(task), ha="center", va="center", color=ink, fontsize=9
+        )
+
+
+def throughput_plot(
+    runs: Mapping[str, Records], trace: Trace | None, path: Path, bin_s: float | None = None
+) -> None:
+    """Draw answers per second of each method over the shaded bandwidth (right axis). A dot marks
+    where a run ends; the bins are a fortieth of the longest run unless given.
+    """
+    until_s = max(float(np.nanmax(records.finish_s)) for records in runs.values())
+    bin_s = bin_s or until_s / 40
+    figure = _figure(10, 4.4)
+    axes = figure.add_subplot()
+    if trace is not None:
+        _bandwidth(axes, trace, until_s)
+    for order, (name, records) in enumerate(runs.items()):
+        steps = throughput_over_time(records, bin_s)
+        colour = _LINES[order % len(_LINES)]
+        axes.stairs(
+            steps.values,
+            steps.edges_s,
+            baseline=None,
+            label=name,
+            color=colour,
+            ls=_DASHES[order % len(_DASHES)],
+            lw=2.2,
+        )
+        axes.plot(steps.edges_s[-1], steps.values[-1], "o", color=colour, ms=6, clip_on=False)
+    axes.set(xlabel="time (s)", ylabel="throughput (it/s)", xlim=(0, until_s))
+    axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(5, len(runs)), frameon=False)
+    _save(figure, path)
+
+
+def _bandwidth(axes: "Axes", trace: Trace, until_s: float) -> None:
+    """The trace as a grey step area behind the lines."""
+    right = axes.twinx()
+    starts_s, rates_bps = trace.steps(until_s)
+    edges_s = np.append(starts_s, until_s)
+    right.stairs(rates_bps / 1e6, edges_s, fill=True, color=_IDLE)
+    right.set_ylabel("bandwidth (Mbps)", color=_GREY)
+    right.tick_params(axis="y", colors=_GREY)
+    right.set_ylim(0, 1.1 * float(rates_bps.max()) / 1e6)
+    levels = np.unique(rates_bps) / 1e6
+    if len(levels) <= 6:
+        right.set_yticks(levels)
+    right.spines[["top", "left"]].set_visible(False)
+    axes.set_zorder(right.get_zorder() + 1)  # the lines above the area
+    axes.patch.set_visible(False)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """A figure that needs no display, in inches; unlike pyplot's it is forgotten once saved."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    for axes in figure.axes:
+        axes.spines[["top"]].set_visible(False)
+    figure.axes[0].spines[["right"]].set_visible(False)
+    figure.savefig(path)

@@ -1,0 +1,130 @@
+"""The table that compares methods, for the terminal and as Markdown (design section 12).
+
+In: one `Row` per method, made from its records alone. Out: a rich table, or Markdown with the same
+cells. A dash stands for what was not measured.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from coach_exp.results.metrics import RESOURCES, Estimate, Summary, summarise
+from coach_exp.types.plan import Plan
+from coach_exp.types.task import Records
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+UNMEASURED = "–"
+_GLUE = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: a method, its metrics, and where and how deep it cuts."""
+
+    method: str
+    summary: Summary
+    cut: str
+
+    @staticmethod
+    def of(method: str, records: Records) -> "Row":
+        """The line of a run."""
+        return Row(method, summarise(records), cut(records))
+
+
+def cut(records: Records) -> str:
+    """The plans that answered tasks, the most used first, each with the layers on the end: an exit
+    ratio means nothing without the depth of its cut.
+    """
+    used = records.plan[~records.dropped.astype(bool)]
+    counts = np.bincount(used, minlength=len(records.plans))
+    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+    if len(order) == 1:
+        return _cut(records.plans[order[0]])
+    shares = [f"{100 * counts[i] / len(used):.0f} % {_cut(records.plans[i])}" for i in order[:2]]
+    return "; ".join(shares) + (f"; {len(order) - 2} more" if len(order) > 2 else "")
+
+
+def _cut(plan: Plan) -> str:
+    if not plan.crossing:
+        return plan.cut_name
+    return f"{plan.cut_name} ({len(plan.end_layers)}{_GLUE}layers)"
+
+
+# --- Cells ----------------------------------------------------------------------------------------
+
+
+def _number(estimate: Estimate | None, scale: float = 1.0) -> str:
+    """Three significant digits, or as many as stand before the point."""
+    if estimate is None:
+        return UNMEASURED
+    value = estimate.value * scale
+    decimals = next((d for d, bound in ((2, 9.995), (1, 99.95)) if abs(value) < bound), 0)
+    return f"{value:z.{decimals}f}"
+
+
+def _percent(estimate: Estimate | None, decimals: int = 1) -> str:
+    return UNMEASURED if estimate is None else f"{100 * estimate.value:z.{decimals}f}"
+
+
+def _points(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return UNMEASURED
+    if estimate.lo is None or estimate.hi is None:
+        return f"{estimate.value:z.2f}"
+    return f"{estimate.value:z.2f} [{estimate.lo:z.2f},{_GLUE}{estimate.hi:z.2f}]"
+
+
+def _latency(summary: Summary) -> str:
+    mean, p95 = (_number(summary.get(f"latency_{which}_ms")) for which in ("mean", "p95"))
+    return f"{mean} /{_GLUE}{p95}"
+
+
+def _idle(summary: Summary) -> str:
+    return "/".join(_percent(summary.get(f"idle_ratio_{name}"), 0) for name in RESOURCES)
+
+
+# The lines of a heading, the unit among them and short, for 80 columns; how to make the cell.
+COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("method", lambda row: row.method),
+    ("acc.\n%", lambda row: _percent(row.summary.get("accuracy"))),
+    ("drop\npoints\n[95 %]", lambda row: _points(row.summary.get("accuracy_drop_points"))),
+    ("latency\nmean/\np95, ms", lambda row: _latency(row.summary)),
+    ("rate\nit/s", lambda row: _number(row.summary.get("throughput_its"))),
+    ("sent\nKiB/\ntask", lambda row: _number(row.summary.get("transmission_kib_per_task"))),
+    ("exits\n%", lambda row: _percent(row.summary.get("exit_ratio"))),
+    ("idle, %\nend/\nlink/\ncloud", lambda row: _idle(row.summary)),
+    ("width\nbits", lambda row: _number(row.summary.get("bits_mean"))),
+    ("cut", lambda row: row.cut),
+)
+_TEXT = {"method", "cut"}
+
+
+def result_table(rows: Sequence[Row], title: str = "", caption: str = "") -> "Table":
+    """The table for a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    # Text, because rich would read [95 %] as markup.
+    table.title = Text(title) if title else None
+    table.caption = Text(caption) if caption else None
+    for head, _ in COLUMNS:
+        justify: Literal["left", "right"] = "left" if head in _TEXT else "right"
+        # Folded, because "…" hides numbers.
+        table.add_column(Text(head), justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(row)) for _, cell in COLUMNS))
+    return table
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The same as GitHub-flavoured Markdown, ending in a newline."""
+    heads = [head.replace("/\n", "/").replace("\n", " ") for head, _ in COLUMNS]
+    rules = [":--" if head in _TEXT else "--:" for head, _ in COLUMNS]
+    cells = [[cell(row).replace("|", r"\|") for _, cell in COLUMNS] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, rules, *cells])

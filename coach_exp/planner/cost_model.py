@@ -248,6 +248,11 @@ class BlockCut:
         return bool(self._on_end[layer - self.entry])
 
     @property
+    def key(self) -> bytes:
+        """Equal for equal cuts of this block."""
+        return bytes(self._on_end)
+
+    @property
     def interior(self) -> tuple[int, ...]:
         """The interior layers on the end, ascending."""
         return tuple(i for i in range(self.entry + 1, self.exit) if self._on_end[i - self.entry])
@@ -304,16 +309,16 @@ class BlockCut:
             crosses_input=self.entry == 0 and self._cloud_users[0] > 0,
         )
 
-    def better_than(self, best: Candidate | None) -> Candidate | None:
-        """The present cut if it beats `best`; the schedule is run only when it still can."""
+    def evaluate(self, best: Candidate | None) -> Candidate | None:
+        """The present cut, ranked; None when it cannot beat `best` whatever its schedule, which is
+        then not run."""
         if best is not None and best.violation_s == 0:
             floor, slack = self.floor(), TOLERANCE * abs(best.value)
             if floor > best.value + slack:
                 return None
             if floor > best.value - slack and self.stage.total_s >= best.stage.total_s:
                 return None
-        found = self.candidate(self.schedule())
-        return found if found.beats(best) else None
+        return self.candidate(self.schedule())
 
     def crossing(self) -> list[int]:
         """Layers of the block, entry included, whose output some cloud layer needs, ascending."""

@@ -6,7 +6,6 @@ improved at a time, the others held, until nothing improves; then, if asked, two
 pass over n branches of c layers costs O(cn) evaluations, or O((cn)²) for pairs.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,8 +49,8 @@ def _hopeless(floor: float, best: Candidate) -> bool:
 
 class _BlockSearch:
     """Local search in one block, from three starts: all on the cloud, all on the end, and the best
-    topological prefix. Its own best is kept apart, so that a start is improved even when the
-    overall best lies elsewhere."""
+    topological prefix. The best of a descent is kept apart from the best of the whole search, so
+    that a start is improved even when the overall best lies elsewhere."""
 
     def __init__(self, model: CostModel, block: int, search: Search) -> None:
         self._cut = BlockCut(model, block)
@@ -60,39 +59,52 @@ class _BlockSearch:
         entry, exit_ = model.span(block)
         self._interior = range(entry + 1, exit_)
         self._flows = chain_flows(model.graph, self._interior)
+        self._known: dict[bytes, Candidate] = {}
         self._best: Candidate | None = None
 
     def run(self, moves: Moves) -> None:
-        for start in self._starts():
-            self._move_to(frozenset(start))
-            self._best = None
-            self._see()
-            self._descend()
-            if moves == "two" and len(self._interior) <= PAIR_LIMIT:
-                while self._improve_pairs():
-                    self._descend()
-        self._move_to(frozenset())
+        optima = [self._descend_from(start) for start in ((), tuple(self._interior))]
+        optima.append(self._descend_from(self._best_prefix()))
+        if moves == "two" and len(self._interior) <= PAIR_LIMIT:
+            self._best = min(optima, key=lambda c: (c.violation_s, c.value, c.stage.total_s))
+            while self._improve_pairs():
+                self._descend()
 
-    def _starts(self) -> Iterator[tuple[int, ...]]:
-        yield ()
-        yield tuple(self._interior)
+    def _best_prefix(self) -> tuple[int, ...]:
         self._move_to(frozenset())
         self._best = None
+        self._see()
         for layer in self._interior:
             self._cut.to_end(layer)
             self._see()
-        if self._best is not None:
-            yield self._best.interior
+        return self._found.interior
+
+    @property
+    def _found(self) -> Candidate:
+        assert self._best is not None
+        return self._best
+
+    def _descend_from(self, start: tuple[int, ...]) -> Candidate:
+        self._move_to(frozenset(start))
+        self._best = None
+        self._see()
+        self._descend()
+        return self._found
 
     def _see(self) -> bool:
         """Evaluate the present cut; True when it is the best of this descent."""
-        self._search.evaluations += 1
-        found = self._cut.better_than(self._best)
+        found = self._known.get(self._cut.key)
         if found is None:
+            self._search.evaluations += 1
+            found = self._cut.evaluate(self._best)
+            if found is None:
+                return False
+            self._known[self._cut.key] = found
+            if found.beats(self._search.best):
+                self._search.best = found
+        if not found.beats(self._best):
             return False
         self._best = found
-        if found.beats(self._search.best):
-            self._search.best = found
         return True
 
     def _descend(self) -> None:
@@ -109,14 +121,12 @@ class _BlockSearch:
         for place in range(len(flow) + 1):
             self._place(flow, place)
             improved |= self._see()
-        assert self._best is not None
-        self._move_to(frozenset(self._best.interior))
+        self._move_to(frozenset(self._found.interior))
         return improved
 
     def _improve_pairs(self) -> bool:
         """Move one flow anywhere and sweep another; True at the first improvement."""
-        assert self._best is not None
-        home = frozenset(self._best.interior)
+        home = frozenset(self._found.interior)
         for k, first in enumerate(self._flows):
             for place in range(len(first) + 1):
                 for second in self._flows[k + 1 :]:
@@ -124,7 +134,6 @@ class _BlockSearch:
                     self._place(first, place)
                     if self._sweep(second):
                         return True
-        self._move_to(home)
         return False
 
     def _place(self, flow: Flow, place: int) -> None:

@@ -36,7 +36,9 @@ def _enumerate(model: CostModel, block: int, search: Search, limit: int) -> None
                         f"exhaustive search met more than planner.limit = {limit} cuts; "
                         f"use planner=divide_conquer, or raise planner.limit"
                     )
-                search.best = cut.better_than(search.best) or search.best
+                found = cut.evaluate(search.best)
+                if found is not None and found.beats(search.best):
+                    search.best = found
             layer += 1
         if not taken:
             return

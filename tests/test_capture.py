@@ -194,6 +194,13 @@ def test_the_graph_of_a_small_model_can_be_checked_by_hand() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "swin_t"])
+def test_a_model_without_values_has_the_same_graph(name: str) -> None:
+    with torch.device("meta"):
+        without = models.get_model(name)
+    assert capture(without, (3, 64, 64)).graph == capture(models.get_model(name), (3, 64, 64)).graph
+
+
 def test_the_users_model_is_left_as_it_is() -> None:
     model = Diamond().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}

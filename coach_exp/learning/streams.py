@@ -1,0 +1,52 @@
+"""Streams of tasks from a split: how much neighbouring tasks resemble each other (Table II).
+
+In: a split and the number of tasks. Out: the sample of each task. One pass serves every sample
+once; a stream longer than the split begins again with the same order.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coach_exp.learning.video import VideoDataset
+from coach_exp.types.errors import ConfigError
+
+Correlation = Literal["low", "medium", "high"]
+RUN_LENGTH = 8
+
+
+def stream_samples(
+    data: VideoDataset,
+    correlation: Correlation,
+    tasks: int,
+    seed: int = 0,
+    run_length: int = RUN_LENGTH,
+) -> NDArray[np.int64]:
+    """Sample number of each task: [tasks].
+
+    `low`: frames in random order. `medium`: each video is cut into runs of `run_length` consecutive
+    frames, and the runs come in random order. `high`: whole videos in dataset order, from a random
+    video on. The same seed gives the same stream, and a shorter stream is the beginning of a longer
+    one.
+    """
+    if tasks < 1 or run_length < 1 or not len(data):
+        raise ConfigError(
+            f"a stream of {tasks} tasks in runs of {run_length} from {len(data)} samples: "
+            "all three must be at least 1"
+        )
+    rng = np.random.default_rng(seed)
+    videos = data.videos()
+    if correlation == "low":
+        order = rng.permutation(len(data))
+    elif correlation == "medium":
+        runs = [v[i : i + run_length] for v in videos for i in range(0, len(v), run_length)]
+        order = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
+    elif correlation == "high":
+        first = int(rng.integers(len(videos)))
+        order = np.concatenate(videos[first:] + videos[:first])
+    else:
+        raise ConfigError(
+            f"stream correlation {correlation!r} is not one of {', '.join(get_args(Correlation))}"
+        )
+    return np.resize(order, tasks)

@@ -119,36 +119,36 @@ def _angles() -> Floats:
     return np.linspace(0, 2 * np.pi, ANGLES, endpoint=False, dtype=np.float32)
 
 
-def _equal_area(radius: Floats, hollow: float = 0.0) -> Floats:
+def _equal_area(radius: NDArray[Any], hollow: float = 0.0) -> Floats:
     """Scale an outline to the area of the unit disc, less what is hollow."""
     return (radius / np.sqrt(np.mean(radius**2) * (1 - hollow**2))).astype(np.float32)
 
 
-def _polygon(sides: int) -> Floats:
+def _polygon(sides: int) -> NDArray[Any]:
     sector = 2 * np.pi / sides
     return np.cos(sector / 2) / np.cos(_angles() % sector - sector / 2)
 
 
-def _star(points: int, depth: float) -> Floats:
+def _star(points: int, depth: float) -> NDArray[Any]:
     wave = np.abs((_angles() * points / (2 * np.pi)) % 1 - 0.5) * 2
-    return (depth + (1 - depth) * wave).astype(np.float32)
+    return depth + (1 - depth) * wave
 
 
-def _bar(half_length: float, half_width: float) -> Floats:
+def _bar(half_length: float, half_width: float) -> NDArray[Any]:
     tiny = 1e-6
     along, across = np.abs(np.cos(_angles())) + tiny, np.abs(np.sin(_angles())) + tiny
     return np.minimum(half_length / along, half_width / across)
 
 
-def _plus() -> Floats:
+def _plus() -> NDArray[Any]:
     return np.maximum(_bar(1, 0.34), _bar(0.34, 1))
 
 
-def _flower(petals: int) -> Floats:
+def _flower(petals: int) -> NDArray[Any]:
     return 1 + 0.28 * np.cos(petals * _angles())
 
 
-def _shape(name: str, outline: Floats, hollow: float = 0.0, **motion: float) -> Shape:
+def _shape(name: str, outline: NDArray[Any], hollow: float = 0.0, **motion: float) -> Shape:
     return Shape(name, _equal_area(outline, hollow), hollow, **motion)
 
 

@@ -1,0 +1,246 @@
+"""Fitting a classifier with Lightning, and asking it for labels (design, section 11).
+
+In: a model, the `train` split, settings. Out: the model with the weights that did best on
+validation videos, which are taken from `train` and never from the other splits; a checkpoint.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from os import getpid
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from coach_exp.learning.models import normalise, preprocess, resize
+from coach_exp.learning.training import Training
+from coach_exp.learning.video import VideoDataset
+from coach_exp.types.errors import DataError
+
+EVAL_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training did; kept beside the weights."""
+
+    epochs: int
+    seconds: float
+    validation_accuracy: float
+    validation_samples: int
+
+
+def fit(model: nn.Module, train: VideoDataset, input_size: int, training: Training) -> Fit:
+    """Train `model` in place and leave it in eval mode with its best weights.
+
+    Raises DataError when `train` has too few videos to hold some out.
+    """
+    began = perf_counter()
+    rows, held = hold_out(train, training)
+    with torch.random.fork_rng(), TemporaryDirectory() as scratch, _quiet():
+        torch.manual_seed(training.seed)
+        loader = _loader(train, rows, input_size, training.batch_size, training.frames_per_epoch)
+        judge = _loader(train, held, input_size, EVAL_BATCH)
+        module = Classifier(model.to(memory_format=torch.channels_last), training, len(loader))
+        best = KeepBest()
+        patience = EarlyStopping("validation_accuracy", mode="max", patience=training.patience)
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=1,
+            max_epochs=training.epochs,
+            callbacks=[best, patience],
+            enable_progress_bar=sys.stdout.isatty(),
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            logger=False,
+            num_sanity_val_steps=0,
+            default_root_dir=scratch,
+        )
+        trainer.fit(module, loader, judge)
+    model.load_state_dict(best.weights)
+    model.cpu().to(memory_format=torch.contiguous_format).eval()
+    return Fit(trainer.current_epoch, perf_counter() - began, best.accuracy, len(held))
+
+
+def hold_out(
+    train: VideoDataset, training: Training
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Samples to fit on and samples to judge by: no video in both, each class in both if it can.
+
+    Of every class, the share `training.validation` of its videos is held out, at least one where
+    the class has two.
+    """
+    rng = np.random.default_rng(training.seed)
+    videos = train.videos()
+    labels = np.array([train.label[v[0]] for v in videos])
+    held = np.zeros(len(videos), bool)
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        count = max(round(training.validation * len(own)), 1)
+        held[own[: min(count, len(own) - 1)]] = True
+    if not held.any():
+        raise DataError(
+            f"the train split has {len(videos)} videos of {len(np.unique(labels))} classes: no "
+            "class has two, so none can be held out for early stopping; add videos"
+        )
+    each = [
+        np.concatenate([v for v, h in zip(videos, held, strict=True) if h == side])
+        for side in (False, True)
+    ]
+    return each[0], each[1]
+
+
+class Classifier(lightning.LightningModule):
+    """Cross-entropy, AdamW and a one-cycle learning rate, on lightly changed images."""
+
+    def __init__(self, model: nn.Module, training: Training, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.model = model
+        self.training_settings = training
+        self.steps = steps_per_epoch * training.epochs
+        self.loss = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, labels = batch
+        loss: Tensor = self.loss(self.model(_channels_last(vary(normalise(images)))), labels)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        images, labels = batch
+        right = self.model(_channels_last(normalise(images))).argmax(dim=1) == labels
+        self.log("validation_accuracy", right.float().mean(), prog_bar=True, batch_size=len(labels))
+
+    def configure_optimizers(self) -> Any:
+        settings = self.training_settings
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.learning_rate, total_steps=self.steps, pct_start=0.2
+        )
+        return [optimizer], [{"scheduler": cycle, "interval": "step"}]
+
+
+class KeepBest(Callback):
+    """The weights of the epoch that did best on the validation videos; of equals, the last."""
+
+    def __init__(self) -> None:
+        self.accuracy = -1.0
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        accuracy = float(trainer.callback_metrics["validation_accuracy"])
+        if accuracy >= self.accuracy:
+            self.accuracy = accuracy
+            state = cast(Classifier, pl_module).model.state_dict()
+            self.weights = {name: value.detach().clone() for name, value in state.items()}
+
+
+def vary(images: Tensor) -> Tensor:
+    """Shift by up to a sixteenth, scale by up to a tenth, change light and contrast, per image.
+
+    No flips: a mirrored traffic sign is another sign. [n, 3, h, w] -> the same.
+    """
+    n = len(images)
+
+    def between(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(n, *shape, device=images.device).uniform_(low, high)
+
+    moves = torch.zeros(n, 2, 3, device=images.device)
+    moves[:, 0, 0] = moves[:, 1, 1] = between(0.9, 1.1)
+    moves[:, :, 2] = between(-0.12, 0.12, 2)  # the image spans -1 … 1
+    grid = nn.functional.affine_grid(moves, list(images.shape), align_corners=False)
+    moved = nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return moved * between(0.8, 1.2, 1, 1, 1) + between(-0.2, 0.2, 1, 1, 1)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, data: VideoDataset, input_size: int) -> NDArray[np.int64]:
+    """Label of every sample by the whole float model: [n]."""
+    labels = [
+        model(preprocess(data.frames[start : start + EVAL_BATCH], input_size)).argmax(dim=1)
+        for start in range(0, len(data), EVAL_BATCH)
+    ]
+    return torch.cat(labels).numpy()
+
+
+def accuracy(model: nn.Module, data: VideoDataset, input_size: int) -> float:
+    """Share of samples that the whole float model labels rightly."""
+    return float(np.mean(predict(model, data, input_size) == data.label))
+
+
+def save_checkpoint(model: nn.Module, report: Fit, path: Path) -> None:
+    """Write weights and report; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f"{path.name}.{getpid()}.part")
+    torch.save({"state_dict": model.state_dict(), "fit": asdict(report)}, staging)
+    staging.replace(path)
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor]]):
+    """A list of samples in, one batch out: uint8 [n, 3, size, size] and labels [n]."""
+
+    def __init__(self, data: VideoDataset, rows: NDArray[np.int64], input_size: int) -> None:
+        self.data, self.rows, self.input_size = data, rows, input_size
+
+    def __getitem__(self, wanted: list[int]) -> tuple[Tensor, Tensor]:
+        rows = self.rows[wanted]
+        frames = resize(self.data.frames[rows], self.input_size)
+        return torch.from_numpy(frames).permute(0, 3, 1, 2), torch.from_numpy(self.data.label[rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _loader(
+    data: VideoDataset,
+    rows: NDArray[np.int64],
+    input_size: int,
+    batch_size: int,
+    drawn: int | None = None,
+) -> DataLoader:
+    """Batches of all samples in order or, with `drawn`, of so many random ones an epoch."""
+    batches = _Batches(data, rows, input_size)
+    if drawn is None:
+        return DataLoader(
+            batches,
+            None,
+            sampler=BatchSampler(SequentialSampler(batches), batch_size, drop_last=False),
+        )
+    order = RandomSampler(batches, num_samples=min(drawn, len(rows)))
+    return DataLoader(batches, None, sampler=BatchSampler(order, batch_size, drop_last=True))
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice is silenced for the time being; errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

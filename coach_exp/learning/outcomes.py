@@ -1,0 +1,240 @@
+"""The answers of the real model through the real codec, computed once (design, section 9).
+
+In: weights, the samples of a split, a codec. Out: labels, features and payload sizes, as the
+`Outcomes` protocol asks for them. The first question about a cut is answered for the whole split in
+batches: head, then for each sample encode, bytes, decode, then tail. The answers are kept on disk,
+so a later run neither computes them nor imports torch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coach_exp.learning.memo import ArrayMemo, Arrays, digest
+from coach_exp.learning.models import preprocess
+from coach_exp.learning.video import VideoDataset
+from coach_exp.learning.weights import Weights
+from coach_exp.types.errors import ConfigError, CutError
+from coach_exp.types.outcomes import Codec, Crossing, Prediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from coach_exp.profiling.capture import CapturedModel
+    from coach_exp.profiling.program import Tail
+
+Tensors = dict[str, NDArray[np.float32]]
+Progress = Callable[[str, int, int], None]  # what is being computed, samples done, samples in all
+
+RAW_BITS = (8, 32)  # the input crosses as the uint8 image, or as normalised floats: no loss
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+class TorchOutcomes:
+    """Answers for the samples of `data`, by their place in it.
+
+    Memoised under `cache_dir` by hash of weights, data, resolution and codec, then by cut and bits.
+    The crossing tensors of the last cut are held, while they fit in `held_bytes`, so that a search
+    over bit-widths runs the head once.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        data: VideoDataset,
+        codec: Codec,
+        cache_dir: Path,
+        *,
+        batch_size: int = 64,
+        held_bytes: int = 2**29,
+        progress: Progress = _silent,
+    ) -> None:
+        self._weights = weights
+        self._data = data
+        self._codec = codec
+        self._batch_size = batch_size
+        self._progress = progress
+        self._memo = ArrayMemo(cache_dir / "outcomes" / self._key())
+        self._most_held = held_bytes
+        self._held_cut: tuple[str, ...] = ()
+        self._held: list[Tensors] = []
+        self._predictions: dict[tuple[Crossing, ...], list[Prediction]] = {}
+        self._features: dict[tuple[str, ...], NDArray[np.float32]] = {}
+
+    @property
+    def classes(self) -> int:
+        """Number of class scores."""
+        return self._weights.num_classes
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that can be asked about."""
+        return len(self._data)
+
+    def true_label(self, sample: int) -> int:
+        """Ground truth of a sample."""
+        return int(self._data.label[sample])
+
+    def uncut(self, sample: int) -> int:
+        """Label that the whole float model predicts."""
+        return int(self._uncut[sample])
+
+    def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
+        """Task feature F: means over all but the channel axis, concatenated: [channels].
+
+        Tensors are [channels, ...], but [tokens, channels] where they have two axes. Raises
+        GraphError for an unknown layer.
+        """
+        cut = tuple(layers)
+        if cut not in self._features:
+            parts = [self._feature(layer, cut) for layer in cut]
+            self._features[cut] = np.concatenate(parts, axis=1)
+            self._features[cut].flags.writeable = False
+        return self._features[cut][sample]
+
+    def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
+        """Label after sending the crossing tensors, with the bytes of each; none: as `uncut`.
+
+        Raises CutError when `crossing` is not all that crosses a cut, CodecError as the codec does.
+        """
+        if crossing not in self._predictions:
+            self._predictions[crossing] = self._all_predictions(crossing)
+        return self._predictions[crossing][sample]
+
+    def flips(self, samples: int) -> int:
+        """How many of the first `samples` uncut labels differ when computed one at a time."""
+        return sum(
+            int(self._model.run(self._images(i, i + 1)).argmax()) != self.uncut(i)
+            for i in range(min(samples, self.samples))
+        )
+
+    # --- What is kept ---------------------------------------------------------------------------
+
+    def _key(self) -> str:
+        codec = self._codec
+        if type(codec).__repr__ is object.__repr__:
+            raise ConfigError(
+                f"codec {type(codec).__name__} has no repr that tells its settings, by which its "
+                "answers are kept; make it a dataclass"
+            )
+        return digest(
+            self._weights.fingerprint,
+            self._data.fingerprint,
+            self._weights.model.input_size,
+            type(codec).__module__,
+            codec,
+        )
+
+    @cached_property
+    def _uncut(self) -> NDArray[np.int64]:
+        return self._memo.get("uncut", self._compute_uncut)["labels"]
+
+    def _feature(self, layer: str, cut: tuple[str, ...]) -> NDArray[np.float32]:
+        """One layer's features [n, channels]; a pass for one of a cut's layers serves them all."""
+        saved = self._memo.load(f"feature-{digest(layer)}")
+        if saved is None:
+            features = self._compute_features(cut)
+            for name, feature in features.items():
+                self._memo.save(f"feature-{digest(name)}", {"feature": feature})
+            return features[layer]
+        return saved["feature"]
+
+    def _all_predictions(self, crossing: tuple[Crossing, ...]) -> list[Prediction]:
+        if not crossing:
+            return [Prediction(label, ()) for label in self._uncut.tolist()]
+        answers = self._memo.get(f"predict-{digest(crossing)}", lambda: self._compute(crossing))
+        sizes = map(tuple, answers["payload_bytes"].tolist())
+        return list(map(Prediction, answers["labels"].tolist(), sizes))
+
+    # --- What is computed -----------------------------------------------------------------------
+
+    @cached_property
+    def _model(self) -> "CapturedModel":
+        from coach_exp.profiling.capture import capture
+
+        return capture(self._weights.load(), self._weights.model.input_shape)
+
+    def _compute_uncut(self) -> Arrays:
+        labels = [self._model.run(x).argmax(dim=1).numpy() for x in self._batches("uncut model")]
+        return {"labels": np.concatenate(labels)}
+
+    def _compute_features(self, layers: tuple[str, ...]) -> Tensors:
+        means = [
+            {layer: _channel_means(tensor) for layer, tensor in tensors.items()}
+            for tensors in self._crossing_tensors(layers)
+        ]
+        return {layer: np.concatenate([part[layer] for part in means]) for layer in layers}
+
+    def _compute(self, crossing: tuple[Crossing, ...]) -> Arrays:
+        """Labels [n] and payload bytes [n, crossing tensors]."""
+        if crossing[0].layer == self._model.graph.input.name and crossing[0].bits in RAW_BITS:
+            size = self._model.graph.input.elements * crossing[0].bits // 8
+            return {"labels": self._uncut, "payload_bytes": np.full((self.samples, 1), size)}
+        tail = self._tail([tensor.layer for tensor in crossing])
+        labels, sizes = [], []
+        for tensors in self._crossing_tensors(tuple(tensor.layer for tensor in crossing)):
+            run, sent = tail.start(), []
+            for layer, bits in ((tensor.layer, tensor.bits) for tensor in crossing):
+                payloads = [self._codec.encode(one, bits) for one in tensors[layer]]
+                sent.append([len(payload) for payload in payloads])
+                run.feed(layer, _received(self._codec, payloads))
+            labels.append(run.result.argmax(dim=1).numpy())
+            sizes.append(np.array(sent).T)
+        return {"labels": np.concatenate(labels), "payload_bytes": np.concatenate(sizes)}
+
+    def _tail(self, layers: list[str]) -> "Tail":
+        from coach_exp.profiling.capture import smallest_end, split
+
+        _, tail = split(self._model, smallest_end(self._model.graph, layers))
+        if sorted(tail.crossing) != sorted(layers):
+            raise CutError(
+                f"{layers} are not all that crosses a cut: with them and their ancestors on the "
+                f"end, {list(tail.crossing)} cross"
+            )
+        return tail
+
+    def _crossing_tensors(self, layers: tuple[str, ...]) -> Iterator[Tensors]:
+        """Outputs of `layers` for all samples, batch by batch: {layer: [batch, *shape]}."""
+        if self._held_cut == layers:
+            yield from self._held
+            return
+        self._held_cut, self._held = (), []
+        held, held_bytes = list[Tensors](), 0
+        for x in self._batches(" + ".join(layers)):
+            tensors = {layer: t.numpy() for layer, t in self._model.stream(x, layers)}
+            held_bytes += sum(tensor.nbytes for tensor in tensors.values())
+            held = [*held, tensors] if held_bytes <= self._most_held else []
+            yield tensors
+        if held:
+            self._held_cut, self._held = layers, held
+
+    def _batches(self, what: str) -> Iterator["Tensor"]:
+        """Normalised images of all samples: [batch, 3, side, side]."""
+        for first in range(0, self.samples, self._batch_size):
+            last = min(first + self._batch_size, self.samples)
+            yield self._images(first, last)
+            self._progress(what, last, self.samples)
+
+    def _images(self, first: int, last: int) -> "Tensor":
+        return preprocess(self._data.frames[first:last], self._weights.model.input_size)
+
+
+def _channel_means(tensors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n, channels, ...] or [n, tokens, channels] -> [n, channels]."""
+    if tensors.ndim == 3:
+        return tensors.mean(axis=1)
+    return tensors.reshape(*tensors.shape[:2], -1).mean(axis=2)
+
+
+def _received(codec: Codec, payloads: Iterable[bytes]) -> "Tensor":
+    """What the cloud makes of a batch of payloads: [batch, *shape]."""
+    import torch
+
+    return torch.from_numpy(np.stack([codec.decode(payload) for payload in payloads]))

@@ -125,6 +125,15 @@ def test_a_class_with_one_video_keeps_it_for_training():
     assert 0 not in data.label[held]
 
 
+def test_classes_of_few_videos_give_one_each_only_where_none_has_more():
+    _, held = hold_out(coloured(videos_per_class=3), QUICK)
+    assert len(held) == 3 * 4
+    few_and_many = coloured(videos_per_class=10)
+    few_and_many = few_and_many.subset((few_and_many.label == 1) | (few_and_many.video % 5 == 0))
+    _, held = hold_out(few_and_many, QUICK)
+    assert set(few_and_many.label[held]) == {1}
+
+
 def test_one_video_a_class_is_too_few():
     with pytest.raises(DataError, match="none can be held out"):
         hold_out(coloured(videos_per_class=1), QUICK)

@@ -163,7 +163,7 @@ def test_the_real_signs(tmp_path):
 )
 def test_the_config_files_state_the_defaults(name, settings):
     config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml"))
-    assert data_settings(config) == settings
+    assert data_settings(config.get("data", config)) == settings
 
 
 def test_an_unknown_kind_or_key_is_refused():

@@ -53,7 +53,8 @@ def fit(model: nn.Module, train: VideoDataset, input_size: int, training: Traini
         torch.manual_seed(training.seed)
         loader = _loader(train, rows, input_size, training.batch_size, training.frames_per_epoch)
         judge = _loader(train, held, input_size, EVAL_BATCH)
-        module = Classifier(model.to(memory_format=torch.channels_last), training, len(loader))
+        model.train().to(memory_format=torch.channels_last)  # Lightning keeps the mode it finds
+        module = Classifier(model, training, len(loader))
         best = KeepBest()
         patience = EarlyStopping("validation_accuracy", mode="max", patience=training.patience)
         trainer = lightning.Trainer(
@@ -77,29 +78,28 @@ def fit(model: nn.Module, train: VideoDataset, input_size: int, training: Traini
 def hold_out(
     train: VideoDataset, training: Training
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Samples to fit on and samples to judge by: no video in both, each class in both if it can.
+    """Samples to fit on and samples to judge by; no video is in both.
 
-    Of every class, the share `training.validation` of its videos is held out, at least one where
-    the class has two.
+    Of every class, the share `training.validation` of its videos is held out, rounded: a class of
+    few videos keeps them. Where that is none at all, every class with two gives one. Raises
+    DataError when no class has two.
     """
     rng = np.random.default_rng(training.seed)
     videos = train.videos()
-    labels = np.array([train.label[v[0]] for v in videos])
-    held = np.zeros(len(videos), bool)
-    for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        count = max(round(training.validation * len(own)), 1)
-        held[own[: min(count, len(own) - 1)]] = True
-    if not held.any():
+    labels = np.array([train.label[video[0]] for video in videos])
+    own = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    counts = [min(round(training.validation * len(numbers)), len(numbers) - 1) for numbers in own]
+    if not any(counts):
+        counts = [min(1, len(numbers) - 1) for numbers in own]
+    if not any(counts):
         raise DataError(
-            f"the train split has {len(videos)} videos of {len(np.unique(labels))} classes: no "
-            "class has two, so none can be held out for early stopping; add videos"
+            f"the train split has one video for each of {len(own)} classes, so none can be held "
+            "out for early stopping; add videos"
         )
-    each = [
-        np.concatenate([v for v, h in zip(videos, held, strict=True) if h == side])
-        for side in (False, True)
-    ]
-    return each[0], each[1]
+    held = np.concatenate([numbers[:n] for numbers, n in zip(own, counts, strict=True)])
+    kept = np.setdiff1d(np.arange(len(videos)), held)
+    rows, judged = (np.concatenate([videos[i] for i in side]) for side in (kept, held))
+    return rows, judged
 
 
 class Classifier(lightning.LightningModule):

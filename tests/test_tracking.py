@@ -63,7 +63,7 @@ def test_a_run_keeps_params_metrics_tags_and_files(outputs, client, tmp_path):
     config = {"model": {"name": "vgg16"}, **{f"key{i}": i for i in range(150)}}
     with open_tracker(outputs).run("one", params=config, tags={"cell": "table1/3"}) as run:
         run.log_metrics({"throughput_its": 30.5, "never": float("inf"), "nor": float("nan")})
-        run.log_files(files)
+        run.log_files(files.iterdir())
     found = runs(client)["one"]
     assert found.info.status == "FINISHED"
     assert found.data.params["model.name"] == "vgg16"

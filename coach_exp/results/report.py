@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from coach_exp.results.metrics import RESOURCES, Estimate, Summary, summarise
-from coach_exp.types.plan import Plan
+from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.task import Records
 
 if TYPE_CHECKING:
@@ -128,3 +128,49 @@ def markdown_table(rows: Sequence[Row]) -> str:
     rules = [":--" if head in _TEXT else "--:" for head, _ in COLUMNS]
     cells = [[cell(row).replace("|", r"\|") for _, cell in COLUMNS] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in [heads, rules, *cells])
+
+
+# --- Plans ----------------------------------------------------------------------------------------
+
+
+def plan_table(method: str, plans: PlanSet) -> "Table":
+    """One column per plan: where it cuts, stage times, overlaps and bubbles, the objective."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=f"plan of {method}", box=box.SIMPLE_HEAD, show_header=False)
+    for name, cell in PLAN_LINES:
+        table.add_row(name, *map(cell, plans.plans))
+    if len(plans.plans) > 1:
+        table.add_row("share of tasks", *(f"{100 * weight:.0f} %" for weight in plans.weights))
+    return table
+
+
+def _ms(*seconds: float) -> str:
+    return " + ".join(f"{1e3 * s:.3f}" for s in seconds)
+
+
+def _certified(plan: Plan) -> str:
+    if plan.lower_bound is None:
+        return UNMEASURED
+    gap = plan.objective.value / plan.lower_bound - 1 if plan.lower_bound > 0 else 0.0
+    return f"{_ms(plan.lower_bound)} (gap {100 * gap:.2f} %)"
+
+
+PLAN_LINES: tuple[tuple[str, Callable[[Plan], str]], ...] = (
+    ("cut", _cut),
+    ("crossing tensors", lambda p: ", ".join(f"{c.layer} at {c.bits} bit" for c in p.crossing)),
+    ("payload, KiB", lambda p: f"{sum(p.payload_bytes) / 1024:.2f}"),
+    ("end T_e, ms", lambda p: _ms(p.stage_s.end_s)),
+    ("link T_t, ms", lambda p: _ms(p.stage_s.link_s)),
+    ("cloud T_c, ms", lambda p: _ms(p.stage_s.cloud_s)),
+    ("overlaps T_t^p + T_c^p, ms", lambda p: _ms(p.overlap_s.link_s, p.overlap_s.cloud_s)),
+    (
+        "bubbles B_c + B_t, ms",
+        lambda p: _ms(p.objective.bubbles.compute_s, p.objective.bubbles.link_s),
+    ),
+    ("latency of one task, ms", lambda p: _ms(p.latency_s)),
+    ("objective, ms", lambda p: f"{_ms(p.objective.value)} ({p.objective.name})"),
+    ("lower bound, ms", _certified),
+    ("cuts evaluated", lambda p: str(p.evaluations)),
+)

@@ -1,6 +1,6 @@
 """Runs in MLflow: parameters, metrics, files, and whether a run was made before (section 12).
 
-In: a resolved config, metrics and a directory of files. Out: runs that always end in a status that
+In: a resolved config, metrics and files. Out: runs that always end in a status that
 is true (FINISHED, FAILED or KILLED), children under one parent per sweep, and the finished run that
 makes a new one needless. mlflow is imported when a tracker is opened, never before: it takes
 seconds. Only its client is used, so that no active run or environment variable decides for us.
@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import isfinite
@@ -49,8 +49,8 @@ class Run(Protocol):
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set or change tags."""
 
-    def log_files(self, directory: Path) -> None:
-        """Copy every file of a directory to the run's artifacts."""
+    def log_files(self, files: Iterable[Path]) -> None:
+        """Copy files to the run's artifacts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class _NoRun:
 
     def log_tags(self, tags: Mapping[str, str]) -> None: ...
 
-    def log_files(self, directory: Path) -> None: ...
+    def log_files(self, files: Iterable[Path]) -> None: ...
 
 
 class _NoTracker:
@@ -200,8 +200,9 @@ class _MlflowRun:
 
         self._client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
 
-    def log_files(self, directory: Path) -> None:
-        self._client.log_artifacts(self.id, str(directory))
+    def log_files(self, files: Iterable[Path]) -> None:
+        for file in files:
+            self._client.log_artifact(self.id, str(file))
 
 
 class _MlflowTracker:

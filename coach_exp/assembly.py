@@ -1,0 +1,231 @@
+"""From a config to the objects it names: graph, profiles, link, data and the model's answers.
+
+In: a validated config. Out: a World that every method of a run shares, so that none has a private
+path.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coach_exp.config import Analytic, Config, Measured, Steps
+from coach_exp.network import trace as traces
+from coach_exp.network.estimator import Ewma
+from coach_exp.network.trace import Trace
+from coach_exp.pipeline.outcomes import RescaledOutcomes
+from coach_exp.quant.affine import UniformAffine
+from coach_exp.quant.precision import FixedBits
+from coach_exp.results.provenance import code
+from coach_exp.types.errors import ConfigError
+from coach_exp.types.graph import LayerGraph
+from coach_exp.types.method import Link, Problem
+from coach_exp.types.outcomes import Codec, Outcomes
+from coach_exp.types.profile import DeviceProfile
+
+if TYPE_CHECKING:
+    from coach_exp.learning.models import ModelSpec
+    from coach_exp.learning.outcomes import TorchOutcomes
+    from coach_exp.learning.video import Splits
+    from coach_exp.learning.weights import Weights
+    from coach_exp.profiling.capture import CapturedModel
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+CLASSES_WITHOUT_DATA = 1000  # of a model that is only timed: ImageNet's, as published latencies are
+
+
+@dataclass(frozen=True)
+class World:
+    """What all methods of a run share; `samples` is the stream, None when only times count."""
+
+    config: Config
+    problem: Problem
+    trace: Trace
+    samples: NDArray[np.int64] | None
+    identity: dict[str, str | None]
+
+    def estimator(self) -> Ewma:
+        """A fresh bandwidth estimator."""
+        return Ewma(self.problem.link.bandwidth_bps)
+
+    @property
+    def measures_accuracy(self) -> bool:
+        """Whether the real model answers."""
+        return self.problem.outcomes is not None
+
+
+class Builder:
+    """Builds what a config names, each part once and when it is first asked for."""
+
+    def __init__(self, config: Config, progress: Progress) -> None:
+        self.config = config
+        self.cache = config.output.root.absolute() / "cache"
+        self._progress = progress
+
+    @property
+    def from_file(self) -> bool:
+        """Whether the layer graph comes from a file instead of a model."""
+        return self.config.model.get("kind") == "dag_file"
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model has weights that mean something."""
+        return self.config.weights != "none" and not self.from_file
+
+    def world(self) -> World:
+        """Everything a run needs; data and weights only where accuracy is to be measured."""
+        outcomes, samples = (self._outcomes(), self._samples()) if self.trained else (None, None)
+        trace = self.trace()
+        problem = replace(self.problem(trace), outcomes=outcomes)
+        return World(self.config, problem, trace, samples, self._identity())
+
+    def problem(self, trace: Trace) -> Problem:
+        """The offline problem, for the link's initial rate."""
+        config = self.config
+        graph, end, cloud = self._graph_and_profiles
+        limit_ms = config.t_max_ms
+        return Problem(
+            graph=graph,
+            end=end.slowed(config.device.slowdown),
+            cloud=cloud.slowed(config.cloud.slowdown),
+            link=Link(trace.rates_bps[0], config.rtt_ms / 1e3, config.result_return),
+            codec=self.codec,
+            bits=FixedBits(config.precision.bits, graph.input.name, config.input.bits),
+            workload=config.workload.workload(),
+            raw_input_may_cross=config.input.encoding != "forbidden",
+            t_max_s=None if limit_ms is None else limit_ms / 1e3,
+        )
+
+    def trace(self) -> Trace:
+        """The link's true rate over time."""
+        given = self.config.bandwidth
+        if isinstance(given, Steps):
+            return traces.steps([1e6 * rate for rate in given.mbps], given.step_s)
+        return traces.random_walk(
+            1e6 * given.low_mbps,
+            1e6 * given.high_mbps,
+            given.step_s,
+            given.volatility,
+            given.duration_s,
+            given.seed,
+        )
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The quantiser of crossing tensors."""
+        given = self.config.quantizer
+        return UniformAffine(given.header_bytes, given.per_channel)
+
+    @cached_property
+    def captured(self) -> "CapturedModel":
+        """The model at the resolution that is timed. Its weights do not matter for times, and where
+        nothing is measured it has none: on torch's meta device a capture computes nothing."""
+        import torch
+
+        from coach_exp.profiling.capture import capture
+
+        sides = (self.config.device, self.config.cloud)
+        measured = any(isinstance(side, Measured) for side in sides)
+        with torch.device("cpu" if measured else "meta"):
+            model = self._spec.build(self._classes)
+        return capture(model, self._spec.input_shape)
+
+    @cached_property
+    def _classes(self) -> int:
+        return self._settings.classes if self.trained else CLASSES_WITHOUT_DATA
+
+    @cached_property
+    def _graph_and_profiles(self) -> tuple[LayerGraph, DeviceProfile, DeviceProfile]:
+        if self.from_file:
+            from coach_exp.profiling.dag_file import read_dag_file
+
+            path = self.config.model.get("path")
+            if path is None:
+                raise ConfigError("model.path is not set; give the layer graph's JSON file")
+            return read_dag_file(Path(path))
+        return self.captured.graph, self.profile("device"), self.profile("cloud")
+
+    def profile(self, side: str) -> DeviceProfile:
+        """The profile of `device` or `cloud`, before any slowdown."""
+        from coach_exp.profiling import device
+
+        given = self.config.device if side == "device" else self.config.cloud
+        if isinstance(given, Analytic):
+            spec = device.DeviceSpec.from_config(given.model_dump())
+            return device.analytic(self.captured.graph, spec)
+        if isinstance(given, Measured):
+            return device.host_profile(
+                self.captured,
+                cache_dir=self.cache / "profiles",
+                torch_device=given.torch_device,
+                repeats=given.repeats,
+                warmup=given.warmup,
+                progress=lambda done, total: self._progress("profiling layers", done, total),
+            )
+        return device.load_profile(given.path)
+
+    # --- Data and answers -------------------------------------------------------------------------
+
+    @cached_property
+    def _settings(self) -> Any:
+        from coach_exp.learning.datasets import data_settings
+
+        return data_settings(self.config.data)
+
+    @cached_property
+    def _splits(self) -> "Splits":
+        from coach_exp.learning.datasets import load_splits
+
+        return load_splits(self._settings, self.cache)
+
+    @cached_property
+    def _spec(self) -> "ModelSpec":
+        from coach_exp.learning.models import ModelSpec
+
+        return ModelSpec.of(self.config.model)
+
+    @cached_property
+    def weights(self) -> "Weights":
+        """The classifier at the data's resolution, trained now if it must be and never was."""
+        from coach_exp.learning.training import Training
+        from coach_exp.learning.weights import resolve_weights
+
+        spec = replace(self._spec, input_size=self._settings.size)
+        training = Training.of(self.config.training)
+        return resolve_weights(self.config.weights, spec, self._splits.train, training, self.cache)
+
+    @cached_property
+    def answers(self) -> "TorchOutcomes":
+        """Answers on the stream split at the data's resolution."""
+        from coach_exp.learning.outcomes import TorchOutcomes
+
+        return TorchOutcomes(
+            self.weights, self._splits.stream, self.codec, self.cache, progress=self._progress
+        )
+
+    def _outcomes(self) -> Outcomes:
+        """Answers with the bytes of the graph that is timed."""
+        answers, timed = self.answers, self._graph_and_profiles[0]
+        if self._spec.input_size == self._settings.size:
+            return answers
+        return RescaledOutcomes(answers, timed, self.codec)
+
+    def _samples(self) -> NDArray[np.int64]:
+        from coach_exp.learning.streams import stream_samples
+
+        config = self.config
+        return stream_samples(
+            self._splits.stream, config.stream, config.workload.tasks, seed=config.seed
+        )
+
+    def _identity(self) -> dict[str, str | None]:
+        """What besides the config decides the numbers: the code, the weights and the data."""
+        identity = {"code": code().commit}
+        if self.trained:
+            identity["weights"] = self.weights.fingerprint
+            identity["data"] = self._splits.stream.fingerprint
+        return identity

@@ -1,0 +1,234 @@
+"""The config as typed, range-checked values: what YAML and the command line may say.
+
+In: the composed Hydra config. Out: one frozen `Config`, or a ConfigError that names every wrong
+key, its value and the rule, before any work starts. Settings that belong to one component (a data
+set, a model, a method) are checked by that component.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from coach_exp.planner.planning import ObjectiveName, SearchName
+from coach_exp.types.errors import ConfigError
+from coach_exp.types.plan import Release
+from coach_exp.types.workload import Workload
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class _Open(BaseModel):
+    """A group whose other keys are checked by the component they are for."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class Steps(_Group):
+    """Rates one after the other; the last one stays."""
+
+    kind: Literal["steps"]
+    mbps: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_as_list)] = Field(min_length=1)
+    step_s: PositiveFloat
+
+
+class RandomWalk(_Group):
+    """A geometric random walk between two rates."""
+
+    kind: Literal["random_walk"]
+    low_mbps: PositiveFloat
+    high_mbps: PositiveFloat
+    step_s: PositiveFloat
+    volatility: NonNegativeFloat
+    duration_s: PositiveFloat
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RandomWalk":
+        if self.low_mbps > self.high_mbps:
+            raise ValueError(f"low_mbps = {self.low_mbps} exceeds high_mbps = {self.high_mbps}")
+        return self
+
+
+class Analytic(_Open):
+    """A roofline profile; the constants are read by `profiling.device`."""
+
+    kind: Literal["analytic"]
+    slowdown: PositiveFloat = 1.0
+
+
+class Measured(_Group):
+    """This machine, timed layer by layer."""
+
+    kind: Literal["measured"]
+    name: str
+    slowdown: PositiveFloat = 1.0
+    repeats: PositiveInt
+    warmup: NonNegativeInt
+    torch_device: str
+
+
+class ProfileFile(_Group):
+    """A saved profile, JSON or CSV."""
+
+    kind: Literal["file"]
+    name: str
+    slowdown: PositiveFloat = 1.0
+    path: Path
+
+
+Device = Annotated[Analytic | Measured | ProfileFile, Field(discriminator="kind")]
+
+
+class PlannerGroup(_Group):
+    """Settings of the planner; see `planner.planning.Planner`."""
+
+    target: str = Field(alias="_target_")
+    search: SearchName
+    objective: ObjectiveName
+    release: Release
+    moves: Literal["one", "two"]
+    limit: PositiveInt
+    weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
+
+
+class Quantizer(_Group):
+    """The codec of crossing tensors."""
+
+    kind: Literal["uaq"]
+    header_bytes: NonNegativeInt
+    per_channel: bool
+
+
+class Precision(_Group):
+    """Where bit-widths come from."""
+
+    kind: Literal["fixed"]
+    bits: Literal[1, 2, 3, 4, 5, 6, 7, 8, 16, 32]
+
+
+class WorkloadGroup(_Group):
+    """How tasks arrive; see `types.workload.Workload`."""
+
+    kind: Literal["single_stream", "saturated", "periodic", "poisson"]
+    tasks: PositiveInt
+    in_flight: PositiveInt
+    rate_hz: PositiveFloat | None = None
+    drop: bool = False
+    seed: NonNegativeInt = 0
+
+    def workload(self) -> Workload:
+        """The frozen value that methods and the simulator see."""
+        return Workload(**self.model_dump())
+
+
+class Tracking(_Group):
+    """Where runs are kept."""
+
+    kind: Literal["mlflow", "none"]
+    uri: str | None
+    experiment: str
+    resume: bool
+
+
+class Input(_Group):
+    """How the raw input crosses the link, for every method alike."""
+
+    encoding: Literal["uint8", "float32", "forbidden"]
+
+    @property
+    def bits(self) -> int:
+        """Bits per element of the raw input."""
+        return 32 if self.encoding == "float32" else 8
+
+
+class Output(_Group):
+    """Where things are written."""
+
+    root: Path
+
+
+class MethodGroup(_Open):
+    """A method: what builds it, and its arguments."""
+
+    target: str = Field(alias="_target_")
+    name: str
+
+
+class Config(_Group):
+    """The whole config of one job."""
+
+    job: Literal["run", "plan", "profile", "train"]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    device: Device
+    cloud: Device
+    bandwidth: Annotated[Steps | RandomWalk, Field(discriminator="kind")]
+    method: MethodGroup
+    planner: PlannerGroup
+    quantizer: Quantizer
+    precision: Precision
+    workload: WorkloadGroup
+    tracking: Tracking
+    training: Mapping[str, Any]
+    input: Input
+    output: Output
+    weights: str
+    stream: Literal["low", "medium", "high"]
+    seed: NonNegativeInt
+    references: tuple[str, ...] | None
+    rtt_ms: NonNegativeFloat
+    result_return: bool
+    t_max_ms: PositiveFloat | None
+
+
+def validated(config: DictConfig) -> Config:
+    """The typed config. Raises ConfigError naming each wrong key, its value and the rule."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {error.msg}") from error
+    try:
+        return Config.model_validate(plain)
+    except ValidationError as error:
+        sentences: dict[str, str] = {}
+        for detail in error.errors():
+            key, sentence = _sentence(plain, detail)
+            sentences.setdefault(key, sentence)
+        raise ConfigError("\n".join(sentences.values())) from None
+
+
+def _sentence(plain: Any, detail: Mapping[str, Any]) -> tuple[str, str]:
+    """The key and one wrong value in words; discriminators in pydantic's location are no keys."""
+    keys: list[str] = []
+    value = plain
+    for part in detail["loc"]:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+            keys.append(str(part))
+        elif detail["type"] == "missing" and part == detail["loc"][-1]:
+            keys.append(str(part))
+    rule = detail["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    shown = "" if isinstance(value, Mapping) else f" = {value}"
+    key = ".".join(keys)
+    return key, f"{key}{shown}: {rule}"

@@ -1,0 +1,297 @@
+"""The jobs of the command line: plain functions from a config to the job's metric.
+
+`run` plans, simulates and reports; `plan` plans and explains; `profile` times a device; `train`
+fits the classifier. Each writes its files into the job's directory and, where asked, into MLflow.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from coach_exp.assembly import Builder, World
+from coach_exp.config import Config, validated
+from coach_exp.launch import Invocation
+from coach_exp.pipeline.simulator import simulate
+from coach_exp.results import report, tracking
+from coach_exp.results.figures import gantt, throughput_plot
+from coach_exp.results.metrics import Summary, ratio, summarise
+from coach_exp.results.progress import Display
+from coach_exp.results.provenance import provenance
+from coach_exp.results.storage import save_tasks
+from coach_exp.results.timeline import save_timeline
+from coach_exp.types.errors import ConfigError
+from coach_exp.types.method import Method
+from coach_exp.types.plan import PlanSet
+from coach_exp.types.task import Records
+
+FILES = (  # of each method
+    *("config.yaml", "plan.json", "summary.json", "provenance.json"),
+    *("tasks.parquet", "timeline.json"),
+)
+PLAIN_WIDTH = 130  # columns of a table that goes to a file
+USUAL_REFERENCES = ("device_only", "cloud_only", "coach", "coach_bottleneck")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method on the stream: its plans, the time to make them, its records, their metrics."""
+
+    method: str
+    config: DictConfig
+    plans: PlanSet
+    planning_s: float
+    records: Records
+    summary: Summary
+
+    def metrics(self) -> dict[str, float]:
+        """The flat `summary.json`: metrics of the records, and those of the planner."""
+        return {**self.summary.as_dict(), **plan_metrics(self.plans, self.planning_s)}
+
+
+def run_job(raw: DictConfig, call: Invocation) -> float | None:
+    """Validate the config and do its job; the return value is what a sweep may optimise."""
+    config = validated(raw)
+    job = {"run": _run, "plan": _plan, "profile": _profile, "train": _train}[config.job]
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PLAIN_WIDTH)
+    with Display(console) as display:
+        return job(raw, config, call, display)
+
+
+def _run(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float | None:
+    configs = {config.method.name: raw} | _references(config, call)
+    methods = {name: _method(each) for name, each in configs.items()}
+    tracker = tracking.open_tracker(config.output.root, **config.tracking.model_dump())
+    world = Builder(config, display.progress).world()
+    plain = _plain(raw)
+    digest = tracking.config_hash(plain, **world.identity)
+    sweep = tracker.sweep(str(call.sweep), call.sweep.name) if call.sweep else nullcontext()
+    with sweep as parent:
+        done = tracker.finished_run(digest) if call.sweep else None
+        if done is not None:
+            display.say(f"{call.name}: finished before as run {done.id}, not run again")
+            return done.metrics.get("throughput_its")
+        tags = {"coach.method": config.method.name, "coach.job": "run"}
+        with tracker.run(
+            call.name, config_hash=digest, params=plain, tags=tags, parent=parent
+        ) as run:
+            results = [_simulated(methods[name], configs[name], world, display) for name in methods]
+            files = _save(results, world, call.directory)
+            run.log_metrics(results[0].metrics())
+            run.log_files(files[config.method.name])
+            for other in results[1:]:
+                with tracker.run(
+                    other.method,
+                    params=_plain(other.config),
+                    tags={"coach.method": other.method, "coach.job": "run"},
+                    parent=run.id,
+                ) as nested:
+                    nested.log_metrics(other.metrics())
+                    nested.log_files(files[other.method])
+    _show(results, world, call, config, display)
+    return results[0].summary["throughput_its"].value
+
+
+def _references(config: Config, call: Invocation) -> dict[str, DictConfig]:
+    """The configs of the methods to be shown beside the main one."""
+    usual = () if call.sweep else USUAL_REFERENCES
+    names = usual if config.references is None else config.references
+    others = [name for name in dict.fromkeys(names) if name != config.method.name]
+    composed = {name: call.with_method(name) for name in others}
+    for each in composed.values():
+        validated(each)
+    return composed
+
+
+def _plain(raw: DictConfig) -> dict[str, Any]:
+    """The resolved config as dictionaries, as it is hashed and logged."""
+    return cast(dict[str, Any], OmegaConf.to_container(raw, resolve=True))
+
+
+def _method(raw: DictConfig) -> Method:
+    try:
+        return cast(Method, instantiate(raw.method, _convert_="all"))
+    except Exception as error:
+        raise ConfigError(f"method._target_ = {raw.method._target_}: {error}") from error
+
+
+def _simulated(method: Method, raw: DictConfig, world: World, display: Display) -> Result:
+    began = perf_counter()
+    plans = method.plan(world.problem)
+    planning_s = perf_counter() - began
+    total = world.problem.workload.tasks
+    records = simulate(
+        world.problem,
+        method.controller(plans),
+        world.trace,
+        world.estimator(),
+        world.samples,
+        progress=lambda done: display.progress(f"simulating {method.name}", done, total),
+    )
+    return Result(method.name, raw, plans, planning_s, records, summarise(records))
+
+
+def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
+    """What the planner promises, in the units of reports; mixtures are averaged by weight."""
+    metrics: dict[str, float] = {"planning_ms": 1e3 * planning_s}
+    for plan, weight in zip(plans.plans, plans.weights, strict=True):
+        facts = {
+            "plan_end_ms": 1e3 * plan.stage_s.end_s,
+            "plan_link_ms": 1e3 * plan.stage_s.link_s,
+            "plan_cloud_ms": 1e3 * plan.stage_s.cloud_s,
+            "plan_latency_ms": 1e3 * plan.latency_s,
+            "plan_objective_ms": 1e3 * plan.objective.value,
+            "plan_bubble_compute_ms": 1e3 * plan.objective.bubbles.compute_s,
+            "plan_bubble_link_ms": 1e3 * plan.objective.bubbles.link_s,
+            "plan_payload_kib": sum(plan.payload_bytes) / 1024,
+            "plan_end_layers": len(plan.end_layers),
+            "plan_evaluations": plan.evaluations,
+        }
+        for name, value in facts.items():
+            metrics[name] = metrics.get(name, 0.0) + weight * value
+    return metrics
+
+
+# --- Files and the screen -------------------------------------------------------------------------
+
+
+def _save(results: list[Result], world: World, directory: Path) -> dict[str, list[Path]]:
+    """The files of every method, the main one's in `directory`; the pictures compare them all."""
+    origin = provenance() | {"identity": world.identity}
+    files = {}
+    for result in results:
+        here = directory if result is results[0] else directory / "references" / result.method
+        here.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(result.config, here / "config.yaml", resolve=True)
+        _write_json(here / "plan.json", result.plans.as_json())
+        _write_json(here / "summary.json", result.metrics())
+        _write_json(here / "provenance.json", origin)
+        save_tasks(result.records, here / "tasks.parquet")
+        save_timeline(result.records, here / "timeline.json", name=result.method)
+        files[result.method] = [here / name for name in FILES]
+    main = results[0]
+    gantt(main.records, directory / "gantt.png", title=main.method)
+    runs = {result.method: result.records for result in results}
+    throughput_plot(runs, world.trace, directory / "throughput.png")
+    files[main.method] += [directory / "gantt.png", directory / "throughput.png"]
+    return files
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _show(
+    results: list[Result], world: World, call: Invocation, config: Config, display: Display
+) -> None:
+    """The table, what it is about, and where the rest lies."""
+    rows = [
+        report.Row(r.method, r.summary, report.cut(r.records)) for r in sorted(results, key=_usual)
+    ]
+    display.say(report.result_table(rows, title=_headline(world, config)))
+    for note in _notes(results, world):
+        display.say(note)
+    display.say(f"files: {call.directory}")
+    if config.tracking.kind == "mlflow":
+        store = config.tracking.uri or f"sqlite:///{config.output.root / 'mlflow.db'}"
+        display.say(f"compare runs: mlflow ui --backend-store-uri {store}")
+
+
+def _usual(result: Result) -> int:
+    """The trivial methods first, then COACH, then any other."""
+    known = result.method in USUAL_REFERENCES
+    return USUAL_REFERENCES.index(result.method) if known else len(USUAL_REFERENCES)
+
+
+def _headline(world: World, config: Config) -> str:
+    problem = world.problem
+    link = problem.link
+    rates = " → ".join(f"{rate / 1e6:g}" for rate in world.trace.rates_bps[:4])
+    more = " …" if len(world.trace.rates_bps) > 4 else ""
+    return (
+        f"{problem.end.device} → {rates}{more} Mbps, RTT {1e3 * link.rtt_s:g} ms → "
+        f"{problem.cloud.device}; {problem.workload.tasks} tasks, {config.workload.kind}"
+    )
+
+
+def _notes(results: list[Result], world: World) -> list[str]:
+    """What a reader of the table must know."""
+    if not world.measures_accuracy:
+        return ["accuracy was not measured: the model has no trained weights"]
+    records = results[0].records
+    uncut = ratio(records.uncut == records.label)
+    assert uncut.lo is not None
+    assert uncut.hi is not None
+    return [
+        f"accuracy of the uncut float model on these tasks: {100 * uncut.value:.1f} % "
+        f"[{100 * uncut.lo:.1f}, {100 * uncut.hi:.1f}]; drops are against it, in points"
+    ]
+
+
+# --- The other jobs -------------------------------------------------------------------------------
+
+
+def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
+    """Plan with the config's method; leaves `plan.json` and `summary.json`."""
+    method = _method(raw)
+    builder = Builder(config, display.progress)
+    problem = builder.problem(builder.trace())
+    began = perf_counter()
+    plans = method.plan(problem)
+    metrics = plan_metrics(plans, perf_counter() - began)
+    _write_json(call.directory / "plan.json", plans.as_json())
+    _write_json(call.directory / "summary.json", metrics)
+    display.say(report.plan_table(method.name, plans))
+    display.say(f"files: {call.directory}")
+    return metrics["plan_objective_ms"]
+
+
+def _profile(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
+    """Profile the model on `device`; leaves `profile.json`, which device=file reads."""
+    from coach_exp.profiling.device import save_profile
+
+    profile = Builder(config, display.progress).profile("device")
+    path = call.directory / "profile.json"
+    save_profile(profile, path)
+    total_s = sum(profile.layer_s.values())
+    display.say(f"{profile.device}: {len(profile.layer_s)} layers, {1e3 * total_s:.2f} ms in all")
+    whole_s = profile.provenance.get("whole_s")
+    if whole_s is not None:
+        display.say(
+            f"the whole model in one go: {1e3 * whole_s:.2f} ms; "
+            f"the sum of its layers is {total_s / whole_s:.2f} × that"
+        )
+    display.say(f"use it: device=file device.path={path}")
+    return 1e3 * total_s
+
+
+def _train(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
+    """Train the classifier, or find it trained, and judge it on videos it never saw."""
+    builder = Builder(config, display.progress)
+    if not builder.trained:
+        raise ConfigError(f"job=train with weights = {config.weights}: there is nothing to train")
+    answers = builder.answers
+    right = np.array([answers.uncut(i) == answers.true_label(i) for i in range(answers.samples)])
+    accuracy = ratio(right)
+    assert accuracy.lo is not None
+    assert accuracy.hi is not None
+    display.say(
+        f"accuracy on {len(right)} frames of videos it never saw: {100 * accuracy.value:.2f} % "
+        f"[{100 * accuracy.lo:.2f}, {100 * accuracy.hi:.2f}]"
+    )
+    display.say(f"weights: {builder.weights.checkpoint or builder.weights.source}")
+    _write_json(
+        call.directory / "summary.json",
+        {"accuracy": accuracy.value, "accuracy_lo": accuracy.lo, "accuracy_hi": accuracy.hi},
+    )
+    return accuracy.value

@@ -1,0 +1,55 @@
+"""What a run shows while it works: lines, and one progress bar for the task at hand."""
+
+from types import TracebackType
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display:
+    """Lines and a transient progress bar on a console; without a terminal, lines alone."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", visible=False)
+        self._what = ""
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of `what` are made; the bar goes when all are."""
+        if what != self._what:
+            self._what = what
+            self._bar.reset(self._task, description=what, total=total, visible=True)
+        self._bar.update(self._task, completed=done, total=total, visible=done < total)
+
+    def pause(self) -> None:
+        """Take the bar away, for a library that draws its own."""
+        self._bar.stop()
+
+    def resume(self) -> None:
+        """Bring the bar back."""
+        self._bar.start()
+
+    def say(self, line: RenderableType) -> None:
+        """Print above the bar."""
+        self._console.print(line)

@@ -1,0 +1,81 @@
+"""Every config composes; wrong values are refused with key, value and rule."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from coach_exp.config import validated
+from coach_exp.types.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+OPTIONS = [
+    f"{group.name}={option.stem}"
+    for group in sorted(CONF.iterdir())
+    if group.is_dir()
+    for option in sorted(group.glob("*.yaml"))
+]
+
+
+@pytest.fixture(autouse=True)
+def hydra():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def test_the_defaults_are_valid():
+    config = validated(compose("config"))
+    assert config.job == "run"
+    assert config.bandwidth.mbps == (20, 10, 5)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes(option: str):
+    overrides = [option]
+    if option in ("device=file", "cloud=file"):
+        overrides.append(f"{option.split('=')[0]}.path=profile.json")
+    validated(compose("config", overrides=overrides))
+
+
+@pytest.mark.parametrize("method", sorted(p.stem for p in (CONF / "method").glob("*.yaml")))
+def test_every_method_can_be_built_and_carries_its_own_name(method: str):
+    raw = compose("config", overrides=[f"method={method}"])
+    assert instantiate(raw.method, _convert_="all").name == method
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("bandwidth.mbps=-3", r"bandwidth\.mbps = -3: should be greater than 0"),
+        ("bandwidth.mbps=abc", r"bandwidth\.mbps = abc: should be a valid number"),
+        ("bandwidth.mbps=[]", r"bandwidth\.mbps = \[\]: .* at least 1 item"),
+        ("bandwidth.mbps=[20,0]", r"bandwidth\.mbps = \[20, 0\]|bandwidth\.mbps.* greater than 0"),
+        ("precision.bits=0", r"precision\.bits = 0: should be 1, 2, 3"),
+        ("workload.tasks=0", r"workload\.tasks = 0: should be greater than 0"),
+        ("planner.objective=fast", r"planner\.objective = fast: should be 'paper', 'bottleneck'"),
+        ("device.slowdown=0", r"device\.slowdown = 0: should be greater than 0"),
+        ("job=dance", r"job = dance: should be 'run', 'plan'"),
+        ("input.encoding=png", r"input\.encoding = png: should be 'uint8', 'float32'"),
+        ("t_max_ms=-1", r"t_max_ms = -1: should be greater than 0"),
+        ("+typo=1", r"typo = 1: Extra inputs are not permitted"),
+        ("+bandwidth.typo=1", r"bandwidth\.typo = 1: Extra inputs"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_and_rule(override: str, message: str):
+    raw = compose("config", overrides=[override])
+    with pytest.raises(ConfigError, match=message):
+        validated(raw)
+
+
+def test_all_wrong_values_are_named_at_once():
+    raw = compose("config", overrides=["bandwidth.mbps=-3", "precision.bits=0"])
+    with pytest.raises(ConfigError) as refused:
+        validated(raw)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_range_that_is_upside_down_is_refused():
+    raw = compose("config", overrides=["bandwidth=random_walk", "bandwidth.low_mbps=99"])
+    with pytest.raises(ConfigError, match=r"low_mbps = 99.* exceeds high_mbps"):
+        validated(raw)

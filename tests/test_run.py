@@ -1,0 +1,210 @@
+"""The command line as a user types it, in a directory of its own."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pandas
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from coach_exp.assembly import Builder
+from coach_exp.config import validated
+from coach_exp.jobs import run_job
+from coach_exp.launch import Invocation
+
+ROOT = Path(__file__).parents[1]
+TIMING_ONLY = ("weights=none", "workload.tasks=200", "references=[]")
+
+GRAPH = {
+    "layers": [
+        {"name": "in", "inputs": [], "end_s": 0, "cloud_s": 0, "elements": 976},
+        {"name": "a", "inputs": ["in"], "end_s": 0.002, "cloud_s": 0.001, "elements": 1952},
+        {"name": "b", "inputs": ["a"], "end_s": 0.009, "cloud_s": 0.001, "elements": 9952},
+    ]
+}
+
+
+def command(root: Path, *overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), *overrides, f"output.root={root}"]
+
+
+def run(root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(root, *overrides), cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+def only(root: Path, name: str) -> Path:
+    found = list(root.glob(f"*/*/{name}"))
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    path = tmp_path / "g.json"
+    path.write_text(json.dumps(GRAPH))
+    return path
+
+
+@pytest.fixture(scope="module")
+def hydra():
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def do(directory: Path, *overrides: str) -> float | None:
+    """A job in this process."""
+    directory.mkdir(parents=True, exist_ok=True)
+    raw = compose("config", overrides=[f"output.root={directory.parent}", *overrides])
+    return run_job(raw, Invocation(directory, "test", tuple(overrides)))
+
+
+def test_plan_of_a_layer_graph_from_a_file(tmp_path: Path, graph: Path):
+    # At 8 Mbps a byte takes 1 µs. Crossing `a` at 4 bits: 24 + 976 = 1000 bytes, 1 ms.
+    # Cut behind a: T = (2, 1, 1) ms: B_c = 1, B_t = |1 - 2| = 1, max = 2: 4 ms.
+    # Cloud-only: 24 + 976 bytes, T = (0, 1, 2): 2 + |1 - 2| + 2 = 5 ms. Device-only: 3·11 = 33 ms.
+    done = run(
+        tmp_path / "out",
+        "job=plan",
+        "model=dag_file",
+        f"model.path={graph}",
+        "precision=fixed",
+        "precision.bits=4",
+        "bandwidth.mbps=8",
+        "planner=exhaustive",
+        "planner.objective=paper",
+    )
+    assert done.returncode == 0, done.stderr
+    (plan,) = json.loads(only(tmp_path / "out", "plan.json").read_text())["plans"]
+    assert plan["end_layers"] == ["a", "in"]
+    assert plan["crossing"] == [{"layer": "a", "bits": 4}]
+    assert plan["order"] == ["in", "a"]
+    assert plan["release"] == "per_tensor"
+    assert plan["stage_s"] == pytest.approx({"end": 0.002, "link": 0.001, "cloud": 0.001})
+    assert plan["overlap_s"] == {"link": 0, "cloud": 0}
+    assert plan["latency_s"] == pytest.approx(0.004)
+    assert plan["objective"]["name"] == "paper"
+    assert plan["objective"]["value"] == pytest.approx(0.004)
+    assert plan["objective"]["bubbles"] == pytest.approx({"compute": 0.001, "link": 0.001})
+    assert plan["lower_bound"] == plan["objective"]["value"]
+    assert plan["evaluations"] == 3
+    assert plan["weight"] == 1
+    summary = json.loads(only(tmp_path / "out", "summary.json").read_text())
+    assert summary["plan_link_ms"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("bandwidth.mbps=-3",), "bandwidth.mbps = -3: should be greater than 0"),
+        (("precision.bits=0",), "precision.bits = 0: should be 1, 2"),
+        (("method=nope",), "Available options in 'method'"),
+        (("data=gtsrb", "data.root=/nowhere"), "data.root"),
+        (("model.path=/nowhere.json", "model=dag_file"), "/nowhere.json"),
+        (("weights=/nowhere.pt",), "/nowhere.pt"),
+        (("references=[nope]",), "nope"),
+    ],
+)
+def test_a_mistake_ends_at_once_with_its_remedy(tmp_path: Path, overrides, message: str):
+    done = run(tmp_path, *overrides)
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):
+    here = tmp_path / "run"
+    rate = do(here, *TIMING_ONLY[:2], "references=[device_only]")
+    names = {p.name for p in here.iterdir()}
+    assert names >= {
+        *("plan.json", "summary.json", "tasks.parquet", "timeline.json", "provenance.json"),
+        *("config.yaml", "gantt.png", "throughput.png"),
+    }
+    summary = json.loads((here / "summary.json").read_text())
+    assert rate == summary["throughput_its"]
+    assert "accuracy" not in summary
+    assert len(pandas.read_parquet(here / "tasks.parquet")) == 200
+    beside = json.loads((here / "references" / "device_only" / "summary.json").read_text())
+    assert beside["transmission_kib_per_task"] == 0
+
+
+def test_the_same_command_gives_the_same_records(tmp_path: Path, hydra):
+    walk = ("bandwidth=random_walk", "workload=poisson", "workload.rate_hz=150")
+    for name in ("first", "second"):
+        do(tmp_path / name, *TIMING_ONLY, *walk, "tracking=none")
+    first, second = (
+        pandas.read_parquet(tmp_path / name / "tasks.parquet") for name in ("first", "second")
+    )
+    pandas.testing.assert_frame_equal(first, second)
+
+
+def test_some_method_of_the_default_run_cuts_inside_the_model(tmp_path: Path, hydra):
+    raw = compose("config", overrides=[f"output.root={tmp_path}", "method=coach_bottleneck"])
+    builder = Builder(validated(raw), lambda *_: None)
+    problem = builder.problem(builder.trace())
+    (plan,) = instantiate(raw.method, _convert_="all").plan(problem).plans
+    assert plan.crossing, "device-only"
+    assert plan.crossing[0].layer != problem.graph.input.name, "cloud-only"
+
+
+def test_a_sweep_is_one_parent_with_a_child_for_every_cell(tmp_path: Path):
+    from mlflow.tracking import MlflowClient
+
+    done = run(
+        tmp_path,
+        "-m",
+        "method=coach,device_only,cloud_only",
+        "bandwidth.mbps=5,20,80",
+        *TIMING_ONLY,
+    )
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'coach'")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert len(runs) == 10
+    assert len(parents) == 1
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    children = [r for r in runs if r not in parents]
+    cells = {(r.data.params["method.name"], r.data.params["bandwidth.mbps"]) for r in children}
+    assert len(cells) == 9
+    assert all(r.data.metrics["throughput_its"] > 0 for r in children)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_does_not_stay_running(tmp_path: Path, stop: signal.Signals):
+    endless = ("weights=none", "workload.tasks=5000000", "references=[]")
+    process = subprocess.Popen(
+        command(tmp_path, *endless), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        give_up = time.monotonic() + 60
+        while _statuses(tmp_path) != ["RUNNING"]:
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+        process.send_signal(stop)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode != 0
+    assert "Traceback" not in said
+    assert _statuses(tmp_path) == ["KILLED"]
+
+
+def _statuses(root: Path) -> list[str]:
+    """The status of every run, read past MLflow: opening a store while it is made would race."""
+    try:
+        with closing(sqlite3.connect(f"file:{root}/mlflow.db?mode=ro", uri=True)) as store:
+            return [status for (status,) in store.execute("select status from runs")]
+    except sqlite3.OperationalError:
+        return []

@@ -86,7 +86,7 @@ class _Run:
         self._moment = Moment(0.0, 0, estimator.bps, 0, problem.outcomes)
         self._link_free = self._cloud_free = 0.0
         self._unanswered: list[tuple[float, int, int]] = []  # (finish, task, label): a heap
-        self._free_places = deque([0.0] * problem.workload.in_flight)
+        self._free_places = deque([0.0] * problem.workload.places)
         self._in_transit: deque[Transfer] = deque()
         self._routes: dict[int, _Route] = {}
         self._log = array("d")
@@ -100,7 +100,7 @@ class _Run:
         for task, (arrival, sample) in enumerate(zip(arrivals, samples, strict=True)):
             if workload.drop and not closed_loop:
                 self._tell(arrival)
-                if not free_places:
+                if not free_places or free_places[0] > arrival:
                     self._log_dropped(task, arrival)
                     continue
             if not free_places:
@@ -120,6 +120,7 @@ class _Run:
             end_free = self._run_task(task, sample, arrival, start, route)
             if progress is not None and task % 1024 == 0:
                 progress(task)
+        self._tell(inf)
 
     def _tell(self, now_s: float) -> None:
         """Tell controller and estimator, in order, what happened up to `now_s`; free places."""
@@ -132,7 +133,7 @@ class _Run:
                 transfer = in_transit.popleft()
                 self._estimator.sent(transfer)
                 self._controller.sent(transfer)
-            elif answer_s <= now_s:
+            elif unanswered and answer_s <= now_s:
                 finish, task, label = heappop(unanswered)
                 self._free_places.append(finish)
                 self._controller.answered(task, label, finish)
@@ -184,7 +185,7 @@ class _Run:
             task, start, computed, route, sizes
         )
         if early is not None:
-            label = early.label
+            decision, label = early, early.label
         finish = self._cloud_free + self._return_s
         heappush(self._unanswered, (finish, task, label))
         separability = nan if decision is None else decision.separability

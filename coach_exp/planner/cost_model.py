@@ -45,26 +45,25 @@ class Candidate:
     """A cut with its cost: block number, the block's interior layers on the end, and the ranking.
 
     `violation_s` is 0 for a feasible cut, otherwise the seconds by which it breaks the constraint
-    that `broken` names.
+    that `broken` names. `rank` orders cuts: less violation, then a lower objective, then a lower
+    T_e + T_t + T_c, all rounded: what differs in the tenth digit is rounding, not preference.
     """
 
     block: int
     interior: tuple[int, ...]
     stage: StageTimes
     value: float
-    violation_s: float = 0.0
-    broken: str = ""
+    violation_s: float
+    broken: str
+    rank: tuple[float, float, float]
 
     def beats(self, other: "Candidate | None") -> bool:
-        """Less violation, then a lower objective, then a lower T_e + T_t + T_c."""
-        if other is None:
-            return True
-        if self.violation_s != other.violation_s:
-            return self.violation_s < other.violation_s
-        slack = TOLERANCE * abs(other.value)
-        if abs(self.value - other.value) > slack:
-            return self.value < other.value
-        return self.stage.total_s < other.stage.total_s * (1 - TOLERANCE)
+        """Whether this cut comes before the other."""
+        return other is None or self.rank < other.rank
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.9e}")
 
 
 def cut_vertices(graph: LayerGraph) -> tuple[int, ...]:
@@ -147,16 +146,18 @@ class CostModel:
         """The candidate with its objective and the constraint it breaks most, if any."""
         value = self.objective.value(stage, overlap, latency_s)
         violation_s, broken = self._violation(stage, overlap, crosses_input)
-        return Candidate(block, interior, stage, value, violation_s, broken)
+        rank = (_rounded(violation_s), _rounded(value), _rounded(stage.total_s))
+        return Candidate(block, interior, stage, value, violation_s, broken, rank)
 
     def _violation(
         self, stage: StageTimes, overlap: Overlap, crosses_input: bool
     ) -> tuple[float, str]:
         if crosses_input and not self.problem.raw_input_may_cross:
             return inf, "input.encoding = forbidden: the raw input would leave the end"
-        too_late_s = stage.total_s - (self.problem.t_max_s or inf)
+        limit_s = inf if self.problem.t_max_s is None else self.problem.t_max_s
+        too_late_s = stage.total_s - limit_s
         if too_late_s > TOLERANCE * stage.total_s:
-            limit_ms = 1e3 * (self.problem.t_max_s or inf)
+            limit_ms = 1e3 * limit_s
             return too_late_s, (
                 f"constraint (3): T_e + T_t + T_c = {1e3 * stage.total_s:.3f} ms exceeds "
                 f"t_max_ms = {limit_ms:g} by {1e3 * too_late_s:.3f} ms"
@@ -197,15 +198,13 @@ class CostModel:
         return frozenset(range(self.chain[candidate.block] + 1)) | frozenset(candidate.interior)
 
     def plan(self, end_set: frozenset[int]) -> Plan:
-        """The Plan of an end set. Raises InfeasibleError naming the constraint it breaks."""
+        """The Plan of an end set. Raises InfeasibleError naming the constraint that it breaks."""
         candidate, schedule = self.of(end_set)
         layers = self.graph.layers
         if candidate.violation_s > 0:
             raise InfeasibleError(
-                f"no cut of the {len(layers)} layers is feasible; the best candidate sends "
-                f"{[layers[i].name for i in schedule.sent] or 'nothing'} and breaks "
-                f"{candidate.broken}; "
-                f"relax that limit, or change device, cloud or bandwidth"
+                f"the cut that sends {[layers[i].name for i in schedule.sent] or 'nothing'} breaks "
+                f"{candidate.broken}; relax that limit, or change device, cloud or bandwidth"
             )
         prefix = range(self.chain[candidate.block] + 1)
         order = tuple(layers[i].name for i in (*prefix, *schedule.order))

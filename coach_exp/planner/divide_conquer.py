@@ -66,9 +66,10 @@ class _BlockSearch:
         optima = [self._descend_from(start) for start in ((), tuple(self._interior))]
         optima.append(self._descend_from(self._best_prefix()))
         if moves == "two" and len(self._interior) <= PAIR_LIMIT:
-            self._best = min(optima, key=lambda c: (c.violation_s, c.value, c.stage.total_s))
-            while self._improve_pairs():
-                self._descend()
+            for optimum in {found.interior: found for found in optima}.values():
+                self._best = optimum
+                while self._improve_pairs():
+                    self._descend()
 
     def _best_prefix(self) -> tuple[int, ...]:
         self._move_to(frozenset())

@@ -12,6 +12,7 @@ from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.divide_conquer import Moves, divide_conquer
 from coach_exp.planner.exhaustive import exhaustive
 from coach_exp.planner.objective import Bottleneck, Latency, Objective, Paper, Weighted
+from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import Plan, Release
 
@@ -38,7 +39,12 @@ class Planner:
             search = exhaustive(model, self.limit)
         else:
             search = divide_conquer(model, self.moves)
-        plan = model.plan(model.end_set(search.best))
+        try:
+            plan = model.plan(model.end_set(search.best))
+        except InfeasibleError as error:
+            raise InfeasibleError(
+                f"no cut of the {len(problem.graph)} layers is feasible; the best comes closest: {error}"
+            ) from None
         exact = plan.objective.value if self.search == "exhaustive" else None
         return replace(plan, evaluations=search.evaluations, lower_bound=exact)
 

@@ -21,3 +21,8 @@ class Workload:
     rate_hz: float | None = None
     drop: bool = False
     seed: int = 0
+
+    @property
+    def places(self) -> int:
+        """How many tasks may be in flight; a single stream has one."""
+        return 1 if self.kind == "single_stream" else self.in_flight

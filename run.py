@@ -1,6 +1,9 @@
 """COACH's command line: compose the config, call the job, return its metric."""
 
+import os
 import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on busy cores
 
 import hydra
 from omegaconf import DictConfig

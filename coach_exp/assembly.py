@@ -8,23 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.config import Analytic, Config, Measured, Steps
+from coach_exp.config import Analytic, Config, Measured, SearchedPrecision, Steps
 from coach_exp.network import trace as traces
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import Trace
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.quant.affine import UniformAffine
-from coach_exp.quant.precision import FixedBits
+from coach_exp.quant.precision import FixedBits, SearchedBits
 from coach_exp.results.provenance import code
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Link, Problem
-from coach_exp.types.outcomes import Codec, Outcomes
+from coach_exp.types.outcomes import BitTable, Codec, Outcomes
 from coach_exp.types.profile import DeviceProfile
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Builder:
             cloud=cloud.slowed(config.cloud.slowdown),
             link=Link(trace.rates_bps[0], config.rtt_ms / 1e3, config.result_return),
             codec=self.codec,
-            bits=FixedBits(config.precision.bits, graph.input.name, config.input.bits),
+            bits=self.bits(graph.input.name),
             workload=config.workload.workload(),
             raw_input_may_cross=config.input.encoding != "forbidden",
             t_max_s=None if limit_ms is None else limit_ms / 1e3,
@@ -119,6 +119,13 @@ class Builder:
         """The quantiser of crossing tensors."""
         given = self.config.quantizer
         return UniformAffine(given.header_bytes, given.per_channel)
+
+    def bits(self, input_layer: str) -> BitTable:
+        """Widths of crossing tensors; searched only where the model has answers."""
+        given, input_bits = self.config.precision, self.config.input.bits
+        if isinstance(given, SearchedPrecision) and self.trained:
+            return SearchedBits(self.answers("calib"), given.limit_points, input_layer, input_bits)
+        return FixedBits(given.bits, input_layer, input_bits)
 
     @cached_property
     def captured(self) -> "CapturedModel":
@@ -198,18 +205,16 @@ class Builder:
         training = Training.of(self.config.training)
         return resolve_weights(self.config.weights, spec, self._splits.train, training, self.cache)
 
-    @cached_property
-    def answers(self) -> "TorchOutcomes":
-        """Answers on the stream split at the data's resolution."""
+    def answers(self, split: Literal["calib", "stream"]) -> "TorchOutcomes":
+        """The model's answers on a split at the data's resolution."""
         from coach_exp.learning.outcomes import TorchOutcomes
 
-        return TorchOutcomes(
-            self.weights, self._splits.stream, self.codec, self.cache, progress=self._progress
-        )
+        data = getattr(self._splits, split)
+        return TorchOutcomes(self.weights, data, self.codec, self.cache, progress=self._progress)
 
     def _outcomes(self) -> Outcomes:
         """Answers with the bytes of the graph that is timed."""
-        answers, timed = self.answers, self._graph_and_profiles[0]
+        answers, timed = self.answers("stream"), self._graph_and_profiles[0]
         if self._spec.input_size == self._settings.size:
             return answers
         return RescaledOutcomes(answers, timed, self.codec)

@@ -120,11 +120,22 @@ class Quantizer(_Group):
     per_channel: bool
 
 
-class Precision(_Group):
-    """Where bit-widths come from."""
+Width = Literal[1, 2, 3, 4, 5, 6, 7, 8, 16, 32]
+
+
+class FixedPrecision(_Group):
+    """One width for every crossing tensor."""
 
     kind: Literal["fixed"]
-    bits: Literal[1, 2, 3, 4, 5, 6, 7, 8, 16, 32]
+    bits: Width
+
+
+class SearchedPrecision(_Group):
+    """The fewest bits within the accuracy limit; `bits` where no model is trained."""
+
+    kind: Literal["search"]
+    limit_points: PositiveFloat
+    bits: Width
 
 
 class WorkloadGroup(_Group):
@@ -187,7 +198,7 @@ class Config(_Group):
     method: MethodGroup
     planner: PlannerGroup
     quantizer: Quantizer
-    precision: Precision
+    precision: Annotated[FixedPrecision | SearchedPrecision, Field(discriminator="kind")]
     workload: WorkloadGroup
     tracking: Tracking
     training: Mapping[str, Any]

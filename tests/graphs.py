@@ -1,4 +1,4 @@
-"""Small layer graphs with times, drawn by hand or at random, for the planner's and pipeline's tests."""
+"""Small layer graphs with times, drawn by hand or at random, for planner and pipeline tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +37,9 @@ class SameBits:
     def bits(self, layer: str) -> int:
         return self.width
 
+    def settle(self, crossing) -> bool:
+        return False
+
 
 def problem(
     inputs: Mapping[str, Sequence[str]],
@@ -45,7 +48,7 @@ def problem(
     tensor_s: Mapping[str, float],
     **changes,
 ) -> Problem:
-    """A problem whose tensors take `tensor_s` on the link: 1000 bytes a second, 8 bits, no header."""
+    """A problem whose tensors take `tensor_s` on the link: 1000 bytes/s, 8 bits, no header."""
     graph = LayerGraph.of(
         Layer(name, tuple(sources), elements=round(1000 * tensor_s.get(name, 0)))
         for name, sources in inputs.items()

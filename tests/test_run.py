@@ -146,8 +146,17 @@ def test_the_same_command_gives_the_same_records(tmp_path: Path, hydra):
     pandas.testing.assert_frame_equal(first, second)
 
 
-def test_some_method_of_the_default_run_cuts_inside_the_model(tmp_path: Path, hydra):
-    raw = compose("config", overrides=[f"output.root={tmp_path}", "method=coach_bottleneck"])
+@pytest.mark.parametrize("bits", [2, 8])
+def test_some_method_of_the_default_run_cuts_inside_the_model(tmp_path: Path, hydra, bits: int):
+    raw = compose(
+        "config",
+        overrides=[
+            f"output.root={tmp_path}",
+            "method=coach_bottleneck",
+            "precision=fixed",
+            f"precision.bits={bits}",
+        ],
+    )
     builder = Builder(validated(raw), lambda *_: None)
     problem = builder.problem(builder.trace())
     (plan,) = instantiate(raw.method, _convert_="all").plan(problem).plans

@@ -27,6 +27,11 @@ class RescaledOutcomes:
         """Number of class scores."""
         return self.measured.classes
 
+    @property
+    def samples(self) -> int:
+        """Number of samples that can be asked about."""
+        return self.measured.samples
+
     def true_label(self, sample: int) -> int:
         """Ground truth of a sample."""
         return self.measured.true_label(sample)

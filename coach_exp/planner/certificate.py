@@ -6,7 +6,7 @@ cut from below; the best weights are found by cutting planes. At the optimum the
 least period that any mixture of cuts reaches in the long run, by linear programming duality.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.min_cut import WeightedCut, Weights, weighted_min_cut
+from coach_exp.planner.planning import Planner
+from coach_exp.types.method import Problem
+from coach_exp.types.plan import PlanSet
 
 MOST_CUTS = 200
 GAP = 1e-9
@@ -32,6 +35,20 @@ class MixtureBound:
 def least_total_s(model: CostModel) -> float:
     """The least T_e + T_t + T_c of all cuts: exact."""
     return weighted_min_cut(model, Weights()).value
+
+
+def certified(planner: Planner, problem: Problem, plans: PlanSet) -> PlanSet:
+    """The plans with a lower bound wherever their objective has one, and what no plan at these
+    bit-widths can beat: `least_total_s`, and `least_period_s` of any mixture of plans."""
+    model = planner.cost_model(problem)
+    period_s, total_s = mixture_bound(model).period_s, least_total_s(model)
+    bounded = tuple(
+        replace(plan, lower_bound=period_s)
+        if plan.lower_bound is None and plan.objective.name == "bottleneck"
+        else plan
+        for plan in plans.plans
+    )
+    return PlanSet(bounded, plans.weights, {"least_period_s": period_s, "least_total_s": total_s})
 
 
 def mixture_bound(model: CostModel) -> MixtureBound:

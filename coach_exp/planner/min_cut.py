@@ -65,10 +65,8 @@ def weighted_min_cut(model: CostModel, weights: Weights) -> WeightedCut:
 def _floor(model: CostModel, block: int, weights: Weights) -> float:
     """No cut inside the block has a lower weighted sum."""
     entry, exit_ = model.span(block)
-    least_s = min(
-        weights.end * model.end_s[i]
-        if weights.end * model.end_s[i] < weights.cloud * model.cloud_s[i]
-        else weights.cloud * model.cloud_s[i]
+    least_s = sum(
+        min(weights.end * model.end_s[i], weights.cloud * model.cloud_s[i])
         for i in range(entry + 1, exit_)
     )
     fixed = weights.end * model.end_before[entry] + weights.cloud * model.cloud_from[exit_]

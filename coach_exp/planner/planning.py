@@ -33,7 +33,20 @@ class Planner:
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def plan(self, problem: Problem) -> Plan:
-        """The best plan. Raises InfeasibleError when no cut satisfies the constraints."""
+        """The best plan with settled bit-widths. Raises InfeasibleError when no cut satisfies the
+        constraints.
+
+        Widths that are not known count as the least possible, so the first plan is a bound; each
+        round makes those known that the plan uses, and widths only grow, so this ends.
+        """
+        evaluations = 0
+        while True:
+            plan = self._plan(problem)
+            evaluations += plan.evaluations
+            if not problem.bits.settle([tensor.layer for tensor in plan.crossing]):
+                return replace(plan, evaluations=evaluations)
+
+    def _plan(self, problem: Problem) -> Plan:
         model = self.cost_model(problem)
         if self.search == "exhaustive":
             search = exhaustive(model, self.limit)
@@ -43,7 +56,7 @@ class Planner:
             plan = model.plan(model.end_set(search.best))
         except InfeasibleError as error:
             raise InfeasibleError(
-                f"no cut of the {len(problem.graph)} layers is feasible; the best comes closest: {error}"
+                f"no cut of the {len(problem.graph)} layers is feasible; the closest: {error}"
             ) from None
         exact = plan.objective.value if self.search == "exhaustive" else None
         return replace(plan, evaluations=search.evaluations, lower_bound=exact)

@@ -49,7 +49,10 @@ class BitTable(Protocol):
     """Q(v): the bit-width each layer's output is sent with (Eq. 1)."""
 
     def bits(self, layer: str) -> int:
-        """Bit-width for `layer`; asking may start a search."""
+        """Bit-width for `layer`; the least one possible while it is not known."""
+
+    def settle(self, crossing: Sequence[str]) -> bool:
+        """Find the widths that a cut with these crossing tensors needs; True if any changed."""
 
 
 class Outcomes(Protocol):
@@ -60,6 +63,10 @@ class Outcomes(Protocol):
     @property
     def classes(self) -> int:
         """Number of class scores."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that can be asked about."""
 
     def true_label(self, sample: int) -> int:
         """Ground truth of a sample."""

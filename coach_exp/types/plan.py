@@ -148,13 +148,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanSet:
-    """Plans with the fraction of tasks each should run; `notes` are facts for the report (planning
-    time, gap).
-    """
+    """Plans with the fraction of tasks each should run; `bounds` is what no plan can beat."""
 
     plans: tuple[Plan, ...]
     weights: tuple[float, ...] = (1.0,)
-    notes: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.plans) != len(self.weights) or not isclose(sum(self.weights), 1.0):
@@ -164,4 +162,5 @@ class PlanSet:
 
     def as_json(self) -> dict[str, Any]:
         """The whole `plan.json`."""
-        return {"plans": [p.as_json(w) for p, w in zip(self.plans, self.weights, strict=True)]}
+        plans = [p.as_json(w) for p, w in zip(self.plans, self.weights, strict=True)]
+        return {"plans": plans, "bounds": dict(self.bounds)}

@@ -1,0 +1,89 @@
+"""Widths on a model whose losses are written down by hand."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from coach_exp.quant.precision import FixedBits, SearchedBits
+from coach_exp.types.outcomes import Crossing, Prediction
+
+SAMPLES = 1000
+
+
+@dataclass
+class Scripted:
+    """A model that is always right uncut; each tensor's width costs the points of `losses`."""
+
+    losses: dict[str, dict[int, float]]
+    samples: int = SAMPLES
+    classes: int = 2
+    asked: set[tuple[Crossing, ...]] = field(default_factory=set)
+
+    def true_label(self, sample):
+        return 0
+
+    def uncut(self, sample):
+        return 0
+
+    def feature(self, sample, layers):
+        raise AssertionError("not needed")
+
+    def predict(self, sample, crossing):
+        self.asked.add(crossing)
+        points = sum(self.losses[c.layer].get(c.bits, 0.0) for c in crossing)
+        return Prediction(int(sample < points / 100 * SAMPLES), tuple(0 for _ in crossing))
+
+
+def searched(losses, **settings) -> tuple[SearchedBits, Scripted]:
+    model = Scripted(losses)
+    return SearchedBits(model, 0.5, "input", **settings), model
+
+
+@pytest.mark.parametrize("fewest", [2, 3, 4, 5, 6, 7, 8])
+def test_the_fewest_bits_within_the_limit_are_found(fewest):
+    losses = {"a": {width: 1.0 for width in range(2, fewest)} | {fewest: 0.5}}
+    table, model = searched(losses)
+    assert table.bits("a") == 2
+    assert table.settle(["a"]) == (fewest != 2)
+    assert table.bits("a") == fewest
+    assert len(model.asked) <= 5  # dichotomous: 8, and about two halvings, and one above
+
+
+def test_a_width_counts_only_if_the_one_above_passes_too():
+    table, _ = searched({"a": {2: 9, 3: 9, 4: 0, 5: 9, 6: 0, 7: 0, 8: 0}})
+    table.settle(["a"])
+    assert table.bits("a") == 6
+
+
+def test_a_tensor_that_eight_bits_harm_goes_as_float():
+    table, _ = searched({"a": {width: 3.0 for width in range(2, 9)}})
+    table.settle(["a"])
+    assert table.bits("a") == 16
+
+
+def test_tensors_that_pass_alone_and_fail_together_are_raised_widest_first():
+    # Alone: a passes at 3 bits with 0.4 points, b at 4 with 0.4; together 0.8 > 0.5. The widest, b,
+    # goes to 5 bits, which costs nothing: 0.4.
+    losses = {"a": {2: 1, 3: 0.4}, "b": {2: 1, 3: 1, 4: 0.4}}
+    table, _ = searched(losses)
+    assert table.settle(["a", "b"])
+    assert (table.bits("a"), table.bits("b")) == (3, 5)
+    assert table.loss_points((Crossing("a", 3), Crossing("b", 5))) == pytest.approx(0.4)
+
+
+def test_a_settled_cut_stays_settled_and_nothing_else_is_searched():
+    table, model = searched({"a": {2: 1}, "b": {2: 1}})
+    assert table.settle(["a"])
+    asked = set(model.asked)
+    assert not table.settle(["a"])
+    assert model.asked == asked
+    assert table.bits("b") == 2
+    assert "b" not in table.found
+
+
+def test_the_raw_input_keeps_its_own_width():
+    table, _ = searched({"input": {}}, input_bits=8)
+    assert not table.settle(["input"])
+    assert table.bits("input") == 8
+    fixed = FixedBits(4, "input", 32)
+    assert (fixed.bits("input"), fixed.bits("a"), fixed.settle(["a"])) == (32, 4, False)

@@ -143,7 +143,7 @@ class Builder:
 
     @cached_property
     def _classes(self) -> int:
-        return self._settings.classes if self.trained else CLASSES_WITHOUT_DATA
+        return self._splits.train.classes if self.trained else CLASSES_WITHOUT_DATA
 
     @cached_property
     def _graph_and_profiles(self) -> tuple[LayerGraph, DeviceProfile, DeviceProfile]:

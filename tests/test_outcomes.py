@@ -91,7 +91,7 @@ def test_device_only_answers_as_uncut_and_sends_nothing(outcomes):
 @pytest.mark.parametrize(("bits", "size"), [(8, 3 * 16 * 16), (32, 4 * 3 * 16 * 16)])
 def test_the_raw_input_loses_nothing(outcomes, bits, size):
     crossing = (Crossing("input", bits),)
-    assert outcomes.predict(0, crossing).payload_bytes == (size,)
+    assert outcomes.predict(0, crossing).payload_bytes == (CODEC.header_bytes + size,)
     assert labels(outcomes, crossing) == uncut(outcomes)
 
 

@@ -175,7 +175,8 @@ class TorchOutcomes:
     def _compute(self, crossing: tuple[Crossing, ...]) -> Arrays:
         """Labels [n] and payload bytes [n, crossing tensors]."""
         if crossing[0].layer == self._model.graph.input.name and crossing[0].bits in RAW_BITS:
-            size = self._model.graph.input.elements * crossing[0].bits // 8
+            elements, bits = self._model.graph.input.elements, crossing[0].bits
+            size = self._codec.header_bytes + elements * bits // 8
             return {"labels": self._uncut, "payload_bytes": np.full((self.samples, 1), size)}
         tail = self._tail([tensor.layer for tensor in crossing])
         labels, sizes = [], []

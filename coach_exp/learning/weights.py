@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,7 +90,7 @@ def resolve_weights(
 
 def trained(model: ModelSpec, train: VideoDataset, training: Training, cache_dir: Path) -> Path:
     """Checkpoint of `model` fitted to `train`: found under `cache_dir`, or made now."""
-    key = digest(asdict(model), asdict(training), train.fingerprint)
+    key = digest(asdict(model), _source(model.target), asdict(training), train.fingerprint)
     path = cache_dir / "weights" / f"{model.target.rpartition('.')[2]}-{key}.pt"
     if not path.is_file():
         import torch
@@ -102,6 +103,22 @@ def trained(model: ModelSpec, train: VideoDataset, training: Training, cache_dir
         report = fit(module, train, model.input_size, training)
         save_checkpoint(module, report, path)
     return path
+
+
+def _source(target: str) -> str:
+    """Hash of the file that defines a model, so that a changed model is trained again.
+
+    torchvision's models change with its version alone.
+    """
+    if target.startswith("torchvision."):
+        return version("torchvision")
+    try:
+        spec = find_spec(target.rpartition(".")[0])
+    except (ImportError, ValueError):  # the model itself will be refused, with a reason
+        return ""
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return ""
+    return blake2b(Path(spec.origin).read_bytes()).hexdigest()
 
 
 def fit_report(checkpoint: Path) -> Mapping[str, float]:

@@ -24,7 +24,6 @@ class Display:
         self._what = ""
 
     def __enter__(self) -> "Display":
-        self._bar.start()
         return self
 
     def __exit__(
@@ -36,19 +35,18 @@ class Display:
         self._bar.stop()
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of `what` are made; the bar goes when all are."""
+        """Show that `done` of `total` steps of `what` are made.
+
+        The bar goes when all are, so that libraries can draw their own in between.
+        """
         if what != self._what:
             self._what = what
             self._bar.reset(self._task, description=what, total=total, visible=True)
-        self._bar.update(self._task, completed=done, total=total, visible=done < total)
-
-    def pause(self) -> None:
-        """Take the bar away, for a library that draws its own."""
-        self._bar.stop()
-
-    def resume(self) -> None:
-        """Bring the bar back."""
-        self._bar.start()
+            self._bar.start()
+        self._bar.update(self._task, completed=done, total=total)
+        if done >= total:
+            self._what = ""
+            self._bar.stop()
 
     def say(self, line: RenderableType) -> None:
         """Print above the bar."""

@@ -186,10 +186,16 @@ class MethodGroup(_Open):
     name: str
 
 
+class Study(_Open):
+    """A study; its settings are checked by its module in `coach_exp.studies`."""
+
+    kind: Literal["complexity", "gaps", "fig2"]
+
+
 class Config(_Group):
     """The whole config of one job."""
 
-    job: Literal["run", "plan", "profile", "train"]
+    job: Literal["run", "plan", "profile", "train", "study"]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device
@@ -202,6 +208,7 @@ class Config(_Group):
     workload: WorkloadGroup
     tracking: Tracking
     training: Mapping[str, Any]
+    study: Study | None
     input: Input
     output: Output
     weights: str

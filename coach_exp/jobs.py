@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -61,7 +62,9 @@ class Result:
 def run_job(raw: DictConfig, call: Invocation) -> float | None:
     """Validate the config and do its job; the return value is what a sweep may optimise."""
     config = validated(raw)
-    job = {"run": _run, "plan": _plan, "profile": _profile, "train": _train}[config.job]
+    job = {"run": _run, "plan": _plan, "profile": _profile, "train": _train, "study": _study}[
+        config.job
+    ]
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
@@ -307,3 +310,13 @@ def _train(raw: DictConfig, config: Config, call: Invocation, display: Display) 
         {"accuracy": accuracy.value, "accuracy_lo": accuracy.lo, "accuracy_hi": accuracy.hi},
     )
     return accuracy.value
+
+
+def _study(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
+    """One of the studies that `conf/experiment` names."""
+    if config.study is None:
+        raise ConfigError("job=study needs a study; choose one with experiment=NAME")
+    module = import_module(f"coach_exp.studies.{config.study.kind}")
+    value: float = module.study(config.study.model_dump(), call.directory, display)
+    display.say(f"files: {call.directory}")
+    return value

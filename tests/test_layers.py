@@ -14,6 +14,7 @@ ORDER = (  # a package may import from its own line and from those above
     {"planner"},
     {"online"},
     {"coach", "pipeline", "learning", "results"},
+    {"studies"},
     {"config", "launch", "assembly", "jobs"},
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -145,6 +145,11 @@ class Builder:
     def _classes(self) -> int:
         return self._splits.train.classes if self.trained else CLASSES_WITHOUT_DATA
 
+    @property
+    def graph(self) -> LayerGraph:
+        """The layer graph at the resolution that is timed."""
+        return self._graph_and_profiles[0]
+
     @cached_property
     def _graph_and_profiles(self) -> tuple[LayerGraph, DeviceProfile, DeviceProfile]:
         if self.from_file:
@@ -214,7 +219,7 @@ class Builder:
 
     def _outcomes(self) -> Outcomes:
         """Answers with the bytes of the graph that is timed."""
-        answers, timed = self.answers("stream"), self._graph_and_profiles[0]
+        answers, timed = self.answers("stream"), self.graph
         if self._spec.input_size == self._settings.size:
             return answers
         return RescaledOutcomes(answers, timed, self.codec)

@@ -136,6 +136,7 @@ class SearchedPrecision(_Group):
     kind: Literal["search"]
     limit_points: PositiveFloat
     bits: Width
+    cuts: PositiveInt
 
 
 class WorkloadGroup(_Group):
@@ -195,7 +196,7 @@ class Study(_Open):
 class Config(_Group):
     """The whole config of one job."""
 
-    job: Literal["run", "plan", "profile", "train", "study"]
+    job: Literal["run", "plan", "precision", "profile", "train", "study"]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device

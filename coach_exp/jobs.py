@@ -1,7 +1,8 @@
 """The jobs of the command line: plain functions from a config to the job's metric.
 
-`run` plans, simulates and reports; `plan` plans and explains; `profile` times a device; `train`
-fits the classifier. Each writes its files into the job's directory and, where asked, into MLflow.
+`run` plans, simulates and reports; `plan` plans and explains; `precision` searches bit-widths;
+`profile` times a device; `train` fits the classifier; `study` looks at the framework itself. Each
+writes its files into the job's directory and, where asked, into MLflow.
 """
 
 import json
@@ -19,19 +20,23 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from coach_exp.assembly import Builder, World
-from coach_exp.config import Config, validated
+from coach_exp.config import Config, SearchedPrecision, validated
 from coach_exp.launch import Invocation
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.certificate import certified
+from coach_exp.planner.cost_model import cut_vertices
+from coach_exp.quant.precision import SearchedBits
 from coach_exp.results import report, tracking
 from coach_exp.results.figures import gantt, throughput_plot
-from coach_exp.results.metrics import Summary, ratio, summarise
+from coach_exp.results.metrics import Summary, drop, ratio, summarise
 from coach_exp.results.progress import Display
 from coach_exp.results.provenance import provenance
 from coach_exp.results.storage import save_tasks
+from coach_exp.results.tables import markdown, text_table
 from coach_exp.results.timeline import save_timeline
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Method
+from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records
 
@@ -62,9 +67,14 @@ class Result:
 def run_job(raw: DictConfig, call: Invocation) -> float | None:
     """Validate the config and do its job; the return value is what a sweep may optimise."""
     config = validated(raw)
-    job = {"run": _run, "plan": _plan, "profile": _profile, "train": _train, "study": _study}[
-        config.job
-    ]
+    job = {
+        "run": _run,
+        "plan": _plan,
+        "precision": _precision,
+        "profile": _profile,
+        "train": _train,
+        "study": _study,
+    }[config.job]
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
@@ -310,6 +320,49 @@ def _train(raw: DictConfig, config: Config, call: Invocation, display: Display) 
         {"accuracy": accuracy.value, "accuracy_lo": accuracy.lo, "accuracy_hi": accuracy.hi},
     )
     return accuracy.value
+
+
+def _precision(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
+    """Q(v) along the model: the width of each of `precision.cuts` boundaries, searched on the
+    calibration split and judged on the stream split, whose videos the search never saw."""
+    builder = Builder(config, display.progress)
+    graph = builder.graph
+    table = builder.bits(graph.input.name)
+    if not isinstance(table, SearchedBits) or not isinstance(config.precision, SearchedPrecision):
+        raise ConfigError(
+            "job=precision searches widths through a trained model; "
+            "use precision=search, a torch model, and weights other than none"
+        )
+    stream = builder.answers("stream")
+    truth = np.array([stream.true_label(i) for i in range(stream.samples)])
+    uncut = np.array([stream.uncut(i) for i in range(stream.samples)]) == truth
+    cuts = [i for i in cut_vertices(graph)[1:-1] if graph.layers[i].kind != "view"]
+    count = min(config.precision.cuts, len(cuts))
+    rows = []
+    for k in np.unique(np.linspace(0, len(cuts) - 1, count).round().astype(int)):
+        layer = graph.layers[cuts[k]]
+        table.settle([layer.name])
+        sent = (Crossing(layer.name, table.bits(layer.name)),)
+        labels = np.array([stream.predict(i, sent).label for i in range(stream.samples)])
+        judged = drop(uncut, labels == truth)
+        rows.append(
+            [
+                *(layer.name, f"{cuts[k] + 1} of {len(graph)}", str(sent[0].bits)),
+                f"{builder.codec.expected_bytes(layer.elements, sent[0].bits) / 1024:.2f}",
+                f"{table.loss_points(sent):.2f}",
+                f"{judged.value:.2f} [{judged.lo:.2f}, {judged.hi:.2f}]",
+            ]
+        )
+        display.progress("searching widths", len(rows), count)
+    heads = ["cut behind", "layers on the end", "bits", "KiB", "loss on calib", "loss on stream"]
+    (call.directory / "precision.md").write_text(markdown(heads, rows))
+    title = (
+        f"fewest bits that lose at most {config.precision.limit_points} points on calib; "
+        f"uncut accuracy on stream {100 * uncut.mean():.2f} %"
+    )
+    display.say(text_table(title, heads, rows))
+    display.say(f"files: {call.directory}")
+    return float(np.mean([int(row[2]) for row in rows]))
 
 
 def _study(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:

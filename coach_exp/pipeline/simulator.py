@@ -8,7 +8,7 @@ controller before it is asked, in the order of time. Same seed, same records.
 
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf, nan
@@ -36,18 +36,18 @@ _LOGGED = (  # one row per task; the other columns follow from these
 _WHOLE = ("task", "plan", "bits", "payload_bytes", "predicted")
 
 Progress = Callable[[int], None]
+Leg = tuple[float, int, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """A plan as the inner loop needs it."""
+    """A plan as the inner loop needs it. `legs`: (ready_s, bytes, cloud seconds) of each tensor."""
 
     number: int
     plan: Plan
     end_s: float
-    ready_s: tuple[float, ...]
-    work_s: tuple[float, ...]
-    payload_bytes: tuple[int, ...]
+    legs: tuple[Leg, ...]
+    bytes: int
     bits: int
     waits: bool
     end_heads: bool
@@ -68,6 +68,10 @@ def simulate(
     run = _Run(problem, controller, trace, estimator)
     run.tasks(arrival_times(problem.workload).tolist(), samples.tolist(), progress)
     return run.records(trace, samples)
+
+
+def _legs(plan: Plan, sizes: Sequence[int], works: Sequence[float]) -> tuple[Leg, ...]:
+    return tuple(zip(plan.ready_s, sizes, works, strict=True))
 
 
 class _Run:
@@ -108,7 +112,9 @@ class _Run:
             place = free_places.popleft()
             if closed_loop:
                 arrival = place
-            start = max(arrival, place, end_free)
+            start = place if place > end_free else end_free
+            if start < arrival:
+                start = arrival
             if start > place:
                 self._tell(start)
             moment.sample = sample
@@ -145,9 +151,8 @@ class _Run:
             number=len(self._routes),
             plan=plan,
             end_s=plan.stage_s.end_s,
-            ready_s=plan.ready_s,
-            work_s=plan.cloud_work_s,
-            payload_bytes=plan.payload_bytes,
+            legs=_legs(plan, plan.payload_bytes, plan.cloud_work_s),
+            bytes=sum(plan.payload_bytes),
             bits=max((c.bits for c in plan.crossing), default=0),
             waits=plan.release == "after_decision" and bool(plan.crossing),
             end_heads=any(h.side == "end" for h in plan.heads),
@@ -173,26 +178,27 @@ class _Run:
                 *(decision.label, estimated, decision.separability),
             )
             return computed
-        if not route.ready_s:
+        if not route.legs:
             label = self._outcomes.predict(sample, ()).label if self._outcomes else NOT_SIMULATED
             self._answer(task, route, arrival, start, computed, LOCAL, label, estimated, nan)
             return computed
-        if self._outcomes is None and (decision is None or decision.bits is None):
-            bits, sizes, label = route.bits, route.payload_bytes, NOT_SIMULATED
-        else:
+        bits, size, legs, label, early = route.bits, route.bytes, route.legs, NOT_SIMULATED, None
+        if self._outcomes is not None or (decision is not None and decision.bits is not None):
             bits, sizes, label = self._payload(sample, route.plan, decision)
-        link_start, link_busy, cloud_start, cloud_busy, early = self._offload(
-            task, start, computed, route, sizes
-        )
+            size, legs = sum(sizes), _legs(route.plan, sizes, route.plan.cloud_work_s)
+        if route.cloud_heads:
+            legs, early = self._at_cloud_heads(task, route.plan, legs)
         if early is not None:
             decision, label = early, early.label
+        link_start, link_busy, cloud_start, cloud_busy = self._offload(
+            task, start, computed if route.waits else 0.0, legs
+        )
         finish = self._cloud_free + self._return_s
         heappush(self._unanswered, (finish, task, label))
-        separability = nan if decision is None else decision.separability
         self._log.extend(
             [task, route.number, arrival, start, computed, link_start, self._link_free, link_busy,
              cloud_start, self._cloud_free, cloud_busy, finish, EXIT if early else SENT, bits,
-             sum(sizes), estimated, separability, label]
+             size, estimated, decision.separability if decision else nan, label]
         )  # fmt: skip
         return computed
 
@@ -235,50 +241,48 @@ class _Run:
         return widest, sizes, NOT_SIMULATED
 
     def _offload(
-        self, task: int, start: float, computed: float, route: _Route, sizes: tuple[int, ...]
-    ) -> tuple[float, float, float, float, Decision | None]:
-        """Link and cloud, tensor by tensor: the start of the first transfer, the seconds both are
-        held, the start of the cloud's work, and the exit taken there, if any."""
+        self, task: int, start: float, released: float, legs: tuple[Leg, ...]
+    ) -> tuple[float, float, float, float]:
+        """Link and cloud, tensor by tensor, none before `released`: start of the first transfer,
+        seconds of link held, start of the cloud's work, seconds of cloud held."""
         link_free, cloud_free = self._link_free, self._cloud_free
         link_busy, cloud_busy, link_start, cloud_start = 0.0, 0.0, -1.0, -1.0
-        works, early, waits, half_rtt_s = route.work_s, None, route.waits, self._half_rtt_s
-        if route.cloud_heads:
-            works, early = self._at_cloud_heads(task, route)
-        for ready_s, size, work in zip(route.ready_s, sizes, works, strict=True):
-            begin = computed if waits else start + ready_s
-            if link_free > begin:
+        half_rtt_s, finish, in_transit = self._half_rtt_s, self._cursor.finish, self._in_transit
+        for ready_s, size, work in legs:
+            begin = start + ready_s
+            if begin < released:
+                begin = released
+            if begin < link_free:
                 begin = link_free
-            if link_start < 0:
-                link_start = begin
-            link_free = self._cursor.finish(begin, size)
+            link_free = finish(begin, size)
             link_busy += link_free - begin
-            self._in_transit.append(Transfer(task, size, begin, link_free))
-            if link_free + half_rtt_s > cloud_free:
+            in_transit.append(Transfer(task, size, begin, link_free))
+            if cloud_free < link_free + half_rtt_s:
                 cloud_free = link_free + half_rtt_s
-            if cloud_start < 0:
-                cloud_start = cloud_free
+            if link_start < 0:
+                link_start, cloud_start = begin, cloud_free
             cloud_free += work
             cloud_busy += work
         self._link_free, self._cloud_free = link_free, cloud_free
-        return link_start, link_busy, cloud_start, cloud_busy, early
+        return link_start, link_busy, cloud_start, cloud_busy
 
     def _at_cloud_heads(
-        self, task: int, route: _Route
-    ) -> tuple[tuple[float, ...], Decision | None]:
-        """The cloud's work, cut short by the first cloud head that answers.
+        self, task: int, plan: Plan, legs: tuple[Leg, ...]
+    ) -> tuple[tuple[Leg, ...], Decision | None]:
+        """The legs with the cloud's work cut short by the first cloud head that answers.
 
         Heads look at one task only; the moment they see is the one in which the task left the end.
         """
-        for head in route.plan.heads:
+        for head in plan.heads:
             if head.side == "cloud":
-                decision = self._controller.at_head(task, route.plan, head, self._moment)
+                decision = self._controller.at_head(task, plan, head, self._moment)
                 if decision.action == "exit":
-                    left, works = head.at_s, []
-                    for work in route.work_s:
-                        works.append(min(work, left))
-                        left -= works[-1]
-                    return tuple(works), decision
-        return route.work_s, None
+                    left, cut = head.at_s, []
+                    for ready_s, size, work in legs:
+                        cut.append((ready_s, size, min(work, left)))
+                        left -= cut[-1][2]
+                    return tuple(cut), decision
+        return legs, None
 
     def _answer(
         self,

@@ -130,11 +130,12 @@ class FixedPlans:
         self._plans = plans.plans
         self._weights = plans.weights
         self._owed = [0.0] * len(plans.plans)
+        self._only = plans.plans[0] if len(plans.plans) == 1 else None
 
     def choose(self, task: int, moment: Moment) -> Plan:
         """The plan that is furthest behind its share of the tasks."""
-        if len(self._plans) == 1:
-            return self._plans[0]
+        if self._only is not None:
+            return self._only
         self._owed = [owed + weight for owed, weight in zip(self._owed, self._weights, strict=True)]
         behind = max(range(len(self._plans)), key=self._owed.__getitem__)
         self._owed[behind] -= 1

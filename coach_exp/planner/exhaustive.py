@@ -4,6 +4,8 @@ A cut lies inside one block, so the closed sets of each block are enumerated, no
 graph.
 """
 
+from collections.abc import Iterator
+
 from coach_exp.planner.cost_model import BlockCut, CostModel
 from coach_exp.planner.divide_conquer import Search
 from coach_exp.types.errors import InfeasibleError
@@ -19,26 +21,32 @@ def exhaustive(model: CostModel, limit: int) -> Search:
 
 
 def _enumerate(model: CostModel, block: int, search: Search, limit: int) -> None:
+    for cut in inner_cuts(model, block):
+        search.evaluations += 1
+        if search.evaluations > limit:
+            raise InfeasibleError(
+                f"exhaustive search met more than planner.limit = {limit} cuts; "
+                f"use planner=divide_conquer, or raise planner.limit"
+            )
+        found = cut.evaluate(search.best)
+        if found is not None and found.beats(search.best):
+            search.best = found
+
+
+def inner_cuts(model: CostModel, block: int) -> Iterator[BlockCut]:
     """Every non-empty closed set of the block's interior, once: layers are decided in topological
-    order, and a layer may be on the end only when its predecessors are."""
+    order, and a layer may be on the end only when its predecessors are. It is the same object each
+    time, to be read before the next is asked for."""
     cut = BlockCut(model, block)
-    predecessors, first = model.graph.predecessors, cut.entry + 1
+    predecessors = model.graph.predecessors
     taken: list[int] = []
-    layer = first
+    layer = cut.entry + 1
     while True:
         while layer < cut.exit:
             if all(p == cut.entry or p in cut for p in predecessors[layer]):
                 cut.to_end(layer)
                 taken.append(layer)
-                search.evaluations += 1
-                if search.evaluations > limit:
-                    raise InfeasibleError(
-                        f"exhaustive search met more than planner.limit = {limit} cuts; "
-                        f"use planner=divide_conquer, or raise planner.limit"
-                    )
-                found = cut.evaluate(search.best)
-                if found is not None and found.beats(search.best):
-                    search.best = found
+                yield cut
             layer += 1
         if not taken:
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from coach_exp.planner.cost_model import CostModel
-from coach_exp.planner.divide_conquer import Moves, divide_conquer
+from coach_exp.planner.divide_conquer import Moves, Search, divide_conquer
 from coach_exp.planner.exhaustive import exhaustive
 from coach_exp.planner.objective import Bottleneck, Latency, Objective, Paper, Weighted
 from coach_exp.types.errors import InfeasibleError
@@ -48,10 +48,7 @@ class Planner:
 
     def _plan(self, problem: Problem) -> Plan:
         model = self.cost_model(problem)
-        if self.search == "exhaustive":
-            search = exhaustive(model, self.limit)
-        else:
-            search = divide_conquer(model, self.moves)
+        search = self.searched(model)
         try:
             plan = model.plan(model.end_set(search.best))
         except InfeasibleError as error:
@@ -61,6 +58,12 @@ class Planner:
         exact = plan.objective.value if self.search == "exhaustive" else None
         return replace(plan, evaluations=search.evaluations, lower_bound=exact)
 
+    def searched(self, model: CostModel) -> Search:
+        """This planner's search, over any costs."""
+        if self.search == "exhaustive":
+            return exhaustive(model, self.limit)
+        return divide_conquer(model, self.moves)
+
     def plan_for(self, problem: Problem, end_layers: Iterable[str]) -> Plan:
         """The plan of a given end set. Raises CutError when it is not closed."""
         model = self.cost_model(problem)
@@ -68,9 +71,11 @@ class Planner:
 
     def cost_model(self, problem: Problem) -> CostModel:
         """The costs of a problem under this planner's objective and release."""
-        return CostModel(problem, self._objective(), self.release)
+        return CostModel(problem, self.goal, self.release)
 
-    def _objective(self) -> Objective:
+    @property
+    def goal(self) -> Objective:
+        """The objective itself."""
         objectives: dict[str, Objective] = {
             "paper": Paper(),
             "bottleneck": Bottleneck(),

@@ -348,7 +348,7 @@ def _precision(raw: DictConfig, config: Config, call: Invocation, display: Displ
         table.settle([layer.name])
         sent = (Crossing(layer.name, table.bits(layer.name)),)
         labels = np.array([stream.predict(i, sent).label for i in range(stream.samples)])
-        judged = drop(uncut, labels == truth)
+        judged = drop(uncut, labels == truth).scaled(100)
         rows.append(
             [
                 *(layer.name, f"{cuts[k] + 1} of {len(graph)}", str(sent[0].bits)),

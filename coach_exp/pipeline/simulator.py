@@ -127,6 +127,8 @@ class _Run:
             if progress is not None and task % 1024 == 0:
                 progress(task)
         self._tell(inf)
+        if progress is not None:
+            progress(len(arrivals))
 
     def _tell(self, now_s: float) -> None:
         """Tell controller and estimator, in order, what happened up to `now_s`; free places."""

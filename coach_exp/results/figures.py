@@ -1,4 +1,4 @@
-"""Pictures of runs: a Gantt chart of the pipeline (the form of the paper's Figs. 2 and 4) and
+"""Pictures of runs: Gantt charts of the pipeline (the form of the paper's Figs. 2 and 4) and
 throughput over time above the link's bandwidth (the form of Fig. 5).
 
 In: `Records`, a bandwidth trace. Out: PNG files. matplotlib is imported when the first is drawn.
@@ -6,9 +6,11 @@ In: `Records`, a bandwidth trace. Out: PNG files. matplotlib is imported when th
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coach_exp.network.trace import Trace
 from coach_exp.results.metrics import RESOURCES, throughput_over_time
@@ -37,26 +39,64 @@ def gantt(records: Records, path: Path, tasks: int = 20, title: str = "") -> Non
     until_s = float(records.finish_s[order[:tasks]].max())
     shown = order[records.end_start_s[order] < until_s]
     unit, scale = ("ms", 1e3) if until_s - begin_s < 10 else ("s", 1.0)
-    width = scale * (until_s - begin_s)
     figure = _figure(10, 2.9)
     axes = figure.add_subplot()
-    for lane, resource in enumerate(RESOURCES):
-        axes.barh(lane, width, height=_LANE, color=_IDLE, zorder=1)
-        edges_s = (records.columns[f"{resource}_{edge}_s"][shown] for edge in ("start", "end"))
-        start, end = (np.minimum(scale * (edge_s - begin_s), width) for edge_s in edges_s)
-        for row in np.flatnonzero(end > start):
-            _task_bar(axes, lane, start[row], end[row], int(records.task[shown[row]]), width)
-        idle = f"{100 * (1 - (end - start).sum() / width):.0f} % idle"
-        axes.text(1.008, lane, idle, va="center", transform=axes.get_yaxis_transform())
-    finish = scale * (records.finish_s[shown] - begin_s)
-    early = finish[(records.decision[shown] == "exit") & (finish <= width)]
-    axes.scatter(early, np.full(len(early), -0.47), s=26, marker="v", c="black", zorder=4)
-    axes.set(yticks=range(3), yticklabels=RESOURCES, ylim=(2.5, -0.65), xlim=(0, width))
+    exits = _lanes(axes, records, shown, begin_s, until_s, scale)
+    axes.set_xlim(0, scale * (until_s - begin_s))
     axes.set_xlabel(f"time ({unit})")
     note = f"until the first {min(tasks, len(order))} tasks are answered"
-    note += "; ▼ marks an early exit" if len(early) else ""
+    note += "; ▼ marks an early exit" if exits else ""
     axes.set_title(f"{title}, {note}" if title else note.capitalize(), loc="left", fontsize=11)
     _save(figure, path)
+
+
+def gantt_charts(
+    runs: Mapping[str, Records], path: Path, unit: str = "s", caption: str = ""
+) -> None:
+    """Draw whole runs below one another on one time axis of seconds called `unit`, each under its
+    title. An idle share is that of its own run's duration, which is where the grey ends.
+    """
+    figure = _figure(10, 1.75 * len(runs) + 0.9)
+    charts = figure.subplots(len(runs), sharex=True, squeeze=False)[:, 0]
+    for axes, (title, records) in zip(charts, runs.items(), strict=True):
+        shown = np.flatnonzero(~records.dropped.astype(bool))
+        _lanes(axes, records, shown, 0.0, float(records.finish_s[shown].max()), 1.0)
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.spines[["right"]].set_visible(False)
+    last = charts[-1]
+    last.set_xlim(0, max(float(np.nanmax(records.finish_s)) for records in runs.values()))
+    last.set_xlabel(f"time ({unit})")
+    if caption:
+        wrapped = "\n".join(fill(line, 140) for line in caption.splitlines())
+        figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=9, color=_GREY)
+    _save(figure, path)
+
+
+def _lanes(
+    axes: "Axes",
+    records: Records,
+    rows: NDArray[np.int64],
+    begin_s: float,
+    until_s: float,
+    scale: float,
+) -> int:
+    """End, link and cloud from `begin_s` to `until_s` for some rows of the records, idle shares
+    beside the lanes, early exits above them; returns how many exits are marked.
+    """
+    width = scale * (until_s - begin_s)
+    for lane, resource in enumerate(RESOURCES):
+        axes.barh(lane, width, height=_LANE, color=_IDLE, zorder=1)
+        edges_s = (records.columns[f"{resource}_{edge}_s"][rows] for edge in ("start", "end"))
+        start, end = (np.minimum(scale * (edge_s - begin_s), width) for edge_s in edges_s)
+        for k in np.flatnonzero(end > start):
+            _task_bar(axes, lane, start[k], end[k], int(records.task[rows[k]]), width)
+        idle = f"{100 * (1 - (end - start).sum() / width):.0f} % idle"
+        axes.text(1.008, lane, idle, va="center", transform=axes.get_yaxis_transform())
+    finish = scale * (records.finish_s[rows] - begin_s)
+    early = finish[(records.decision[rows] == "exit") & (finish <= width)]
+    axes.scatter(early, np.full(len(early), -0.47), s=26, marker="v", c="black", zorder=4)
+    axes.set(yticks=range(3), yticklabels=RESOURCES, ylim=(2.5, -0.65))
+    return len(early)
 
 
 def _task_bar(axes: "Axes", lane: int, start: float, end: float, task: int, width: float) -> None:

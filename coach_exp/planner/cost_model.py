@@ -10,11 +10,13 @@ cut lies in one block (`entry` on the end, `exit` on the cloud) or just behind t
 (device-only).
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import inf
 
 from coach_exp.planner.objective import Objective, Range, bubbles
+from coach_exp.planner.runs import ENTRY, Runs
 from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Problem
@@ -28,11 +30,12 @@ TOLERANCE = 1e-9  # relative; differences below it are rounding, not preference
 class Schedule:
     """The one-task schedule of a cut (Fig. 4). Positions count through the graph's layers.
 
-    `order`: the block's end layers as executed; `sent`: crossing tensors as sent; `ready_s[k]`:
-    when the k-th is produced; `work_s[k]`: the cloud seconds that its arrival releases.
+    `order`: the block's end layers as executed, run by run; `sent`: crossing tensors as sent;
+    `ready_s[k]`: when the k-th is produced; `work_s[k]`: the cloud seconds that its arrival
+    releases.
     """
 
-    order: tuple[int, ...]
+    order: tuple[tuple[int, ...], ...]
     sent: tuple[int, ...]
     ready_s: tuple[float, ...]
     work_s: tuple[float, ...]
@@ -207,7 +210,7 @@ class CostModel:
                 f"{candidate.broken}; relax that limit, or change device, cloud or bandwidth"
             )
         prefix = range(self.chain[candidate.block] + 1)
-        order = tuple(layers[i].name for i in (*prefix, *schedule.order))
+        order = tuple(layers[i].name for i in chain(prefix, *schedule.order))
         return Plan(
             end_layers=order,
             crossing=tuple(Crossing(layers[i].name, self.bits[i]) for i in schedule.sent),
@@ -224,8 +227,12 @@ class CostModel:
         )
 
 
+Held = tuple[int, ...]  # of each run, how many layers are on the end
+
+
 class BlockCut:
-    """A cut inside one block that can be changed a layer at a time, at O(degree) a move.
+    """A cut inside one block that can be changed a layer at a time, at O(degree) a move, and
+    scheduled at one step for each linear run.
 
     Starts just behind the entry: the block's interior and its exit are on the cloud.
     """
@@ -234,6 +241,8 @@ class BlockCut:
         self.model = model
         self.block = block
         self.entry, self.exit = model.span(block)
+        self.runs = Runs.of(model.graph, self.entry, self.exit, model.end_s, model.cloud_s)
+        self._held = [0] * len(self.runs)
         users = model.graph.successors[self.entry : self.exit]
         self._cloud_users = [len(u) for u in users]
         self._on_end = bytearray(self.exit - self.entry + 1)
@@ -247,14 +256,27 @@ class BlockCut:
         return bool(self._on_end[layer - self.entry])
 
     @property
-    def key(self) -> bytes:
-        """Equal for equal cuts of this block."""
-        return bytes(self._on_end)
+    def held(self) -> Held:
+        """The cut as a value."""
+        return tuple(self._held)
+
+    def move_to(self, held: Held) -> None:
+        """Change this cut into that one."""
+        for layers, here, there in zip(self.runs.layers, self.held, held, strict=True):
+            for layer in layers[here:there]:
+                self.to_end(layer)
+            for layer in reversed(layers[there:here]):
+                self.to_cloud(layer)
 
     @property
     def interior(self) -> tuple[int, ...]:
-        """The interior layers on the end, ascending."""
-        return tuple(i for i in range(self.entry + 1, self.exit) if self._on_end[i - self.entry])
+        """The interior layers on the end, run by run."""
+        return tuple(chain.from_iterable(self._parts()))
+
+    def _parts(self, runs: Iterable[int] | None = None) -> Iterator[tuple[int, ...]]:
+        """What the end holds of each run."""
+        of, held = self.runs.layers, self._held
+        return (of[run][: held[run]] for run in (range(len(of)) if runs is None else runs))
 
     @property
     def stage(self) -> StageTimes:
@@ -265,6 +287,7 @@ class BlockCut:
         """Move a layer whose predecessors are all on the end."""
         model, offset = self.model, layer - self.entry
         self._on_end[offset] = True
+        self._held[self.runs.run_of[offset]] += 1
         self._end_s += model.end_s[layer]
         self._cloud_s -= model.cloud_s[layer]
         self._link_s += model.send_s[layer]
@@ -277,6 +300,7 @@ class BlockCut:
         """Move a layer whose successors are all on the cloud back."""
         model, offset = self.model, layer - self.entry
         self._on_end[offset] = False
+        self._held[self.runs.run_of[offset]] -= 1
         self._end_s -= model.end_s[layer]
         self._cloud_s += model.cloud_s[layer]
         self._link_s -= model.send_s[layer]
@@ -288,8 +312,9 @@ class BlockCut:
     def floor(self) -> float:
         """A bound on the objective of this very cut that needs no schedule."""
         stage, model = self.stage, self.model
-        latency_s = model.half_rtt_s + model.return_s + model.cloud_from[self.exit]
-        latency_s += max(stage.end_s, model.end_before[self.entry] + stage.link_s)
+        rest_s, before_s = model.cloud_from[self.exit], model.end_before[self.entry]
+        latency_s = model.half_rtt_s + model.return_s
+        latency_s += max(stage.end_s + rest_s, before_s + max(stage.link_s + rest_s, stage.cloud_s))
         return model.objective.floor(
             Range(stage.end_s, stage.end_s),
             Range(stage.link_s, stage.link_s),
@@ -319,72 +344,67 @@ class BlockCut:
                 return None
         return self.candidate(self.schedule())
 
-    def crossing(self) -> list[int]:
-        """Layers of the block, entry included, whose output some cloud layer needs, ascending."""
-        entry = self.entry
-        pairs = enumerate(zip(self._on_end, self._cloud_users, strict=False))
-        return [entry + k for k, (held, users) in pairs if held and users]
-
     def schedule(self) -> Schedule:
         """Run one task through the present cut: end, link and cloud one item at a time (Fig. 4)."""
-        order, ready = self._end_order(self.crossing())
-        sent = tuple(ready)
-        ready_s = tuple(ready.values())
-        work_s = self._cloud_work(sent)
-        return self._play(order, sent, ready_s, work_s)
+        order, ready = self._end_order()
+        work_s = self._cloud_work(tuple(ready))
+        sent = tuple(self.entry if run == ENTRY else self._last(run) for run in ready)
+        return self._play(tuple(self._parts(order)), sent, tuple(ready.values()), work_s)
 
-    def _end_order(self, crossing: list[int]) -> tuple[tuple[int, ...], dict[int, float]]:
-        """Execution order of the block's end layers, and when each crossing tensor is ready.
+    def _last(self, run: int) -> int:
+        """The last layer of a run that is on the end: no other's output can cross."""
+        return self.runs.layers[run][self._held[run] - 1]
+
+    def _crossing(self) -> list[int]:
+        """Runs whose last end layer has an output that some cloud layer needs."""
+        entry, users = self.entry, self._cloud_users
+        return [
+            run for run, held in enumerate(self._held) if held and users[self._last(run) - entry]
+        ]
+
+    def _end_order(self) -> tuple[tuple[int, ...], dict[int, float]]:
+        """Execution order of the runs, and when the crossing tensor of each is ready.
 
         Johnson's rule for two machines: a crossing tensor is a job of (end seconds to produce it,
         link seconds); it is optimal for branches that share nothing, and large early tensors go
         first.
         """
-        model, entry = self.model, self.entry
-        needs = {layer: self._needed(layer) for layer in crossing if layer != entry}
+        model, held, end_s = self.model, self._held, self.runs.end_s
+        needs = {run: self.runs.needed(run) for run in self._crossing()}
         jobs = []
-        for layer, ancestors in needs.items():
-            work, send = sum(model.end_s[i] for i in ancestors), model.send_s[layer]
-            jobs.append((0, work, layer) if work < send else (1, -send, layer))
-        clock = model.end_before[entry]
-        ready = {entry: clock} if self._cloud_users[0] else {}
+        for run, needed in needs.items():
+            work = sum([end_s[each][held[each]] for each in needed])
+            send = model.send_s[self._last(run)]
+            jobs.append((0, work, run) if work < send else (1, -send, run))
+        clock = model.end_before[self.entry]
+        ready = {ENTRY: clock} if self._cloud_users[0] else {}
         order: dict[int, None] = {}
-        wanted = set(crossing)
         for *_, target in sorted(jobs):
-            for layer in needs[target]:
-                if layer not in order:
-                    order[layer] = None
-                    clock += model.end_s[layer]
-                    if layer in wanted:
-                        ready[layer] = clock
+            for run in needs[target]:
+                if run not in order:
+                    order[run] = None
+                    clock += end_s[run][held[run]]
+                    if run in needs:
+                        ready[run] = clock
         return tuple(order), ready
 
-    def _needed(self, layer: int) -> list[int]:
-        """The interior layers needed to produce `layer`, itself included, ascending."""
-        seen, stack = {layer}, [layer]
-        while stack:
-            for source in self.model.graph.predecessors[stack.pop()]:
-                if source != self.entry and source not in seen:
-                    seen.add(source)
-                    stack.append(source)
-        return sorted(seen)
-
     def _cloud_work(self, sent: tuple[int, ...]) -> tuple[float, ...]:
-        """Cloud seconds that each arrival releases: a layer is released by its last input."""
-        model = self.model
-        released = {layer: k for k, layer in enumerate(sent)}
+        """Cloud seconds that each arrival releases, by the runs that send: what the cloud holds of
+        a run is released by the run's own tensor, or else by the last input of its first layer."""
+        runs = self.runs
+        released = {run: k for k, run in enumerate(sent)}
         work = [0.0] * len(sent)
-        for layer in range(self.entry + 1, self.exit):
-            if not self._on_end[layer - self.entry]:
-                k = max(released[source] for source in model.graph.predecessors[layer])
-                released[layer] = k
-                work[k] += model.cloud_s[layer]
-        work[-1] += model.cloud_from[self.exit]
+        for run, held in enumerate(self._held):
+            if not held:
+                released[run] = max([released[source] for source in runs.sources[run]])
+            if held < len(runs.layers[run]):
+                work[released[run]] += runs.cloud_s[run][held]
+        work[-1] += self.model.cloud_from[self.exit]
         return tuple(work)
 
     def _play(
         self,
-        order: tuple[int, ...],
+        order: tuple[tuple[int, ...], ...],
         sent: tuple[int, ...],
         ready_s: tuple[float, ...],
         work_s: tuple[float, ...],

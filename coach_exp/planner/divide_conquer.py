@@ -9,7 +9,7 @@ pass over n branches of c layers costs O(cn) evaluations, or O((cn)²) for pairs
 from dataclasses import dataclass
 from typing import Literal
 
-from coach_exp.planner.cost_model import TOLERANCE, BlockCut, Candidate, CostModel
+from coach_exp.planner.cost_model import TOLERANCE, BlockCut, Candidate, CostModel, Held
 from coach_exp.planner.flows import Flow, chain_flows
 
 Moves = Literal["one", "two"]
@@ -59,53 +59,57 @@ class _BlockSearch:
         entry, exit_ = model.span(block)
         self._interior = range(entry + 1, exit_)
         self._flows = chain_flows(model.graph, self._interior)
-        self._known: dict[bytes, Candidate] = {}
+        self._nothing = self._cut.held
+        self._home = self._nothing
+        self._known: dict[
+            Held, tuple[float, float, float]
+        ] = {}  # ranks alone: candidates are large
         self._best: Candidate | None = None
 
     def run(self, moves: Moves) -> None:
-        optima = [self._descend_from(start) for start in ((), tuple(self._interior))]
-        optima.append(self._descend_from(self._best_prefix()))
+        everything = tuple(map(len, self._cut.runs.layers))
+        optima = dict(self._descend_from(start) for start in (self._nothing, everything))
+        optima.update([self._descend_from(self._best_prefix())])
         if moves == "two" and len(self._interior) <= PAIR_LIMIT:
-            for optimum in {found.interior: found for found in optima}.values():
-                self._best = optimum
+            for self._home, self._best in optima.items():
                 while self._improve_pairs():
                     self._descend()
 
-    def _best_prefix(self) -> tuple[int, ...]:
-        self._move_to(frozenset())
+    def _best_prefix(self) -> Held:
+        self._cut.move_to(self._nothing)
         self._best = None
         self._see()
         for layer in self._interior:
             self._cut.to_end(layer)
             self._see()
-        return self._found.interior
+        return self._home
 
-    @property
-    def _found(self) -> Candidate:
-        assert self._best is not None
-        return self._best
-
-    def _descend_from(self, start: tuple[int, ...]) -> Candidate:
-        self._move_to(frozenset(start))
+    def _descend_from(self, start: Held) -> tuple[Held, Candidate]:
+        """The optimum that is reached, with its cost."""
+        self._cut.move_to(start)
         self._best = None
         self._see()
         self._descend()
-        return self._found
+        assert self._best is not None
+        return self._home, self._best
 
     def _see(self) -> bool:
         """Evaluate the present cut; True when it is the best of this descent."""
-        found = self._known.get(self._cut.key)
-        if found is None:
+        held = self._cut.held
+        known = self._known.get(held)
+        if known is None:
             self._search.evaluations += 1
-            found = self._cut.evaluate(self._best)
-            if found is None:
-                return False
-            self._known[self._cut.key] = found
-            if found.beats(self._search.best):
-                self._search.best = found
+        elif self._best is not None and known >= self._best.rank:
+            return False
+        found = self._cut.evaluate(self._best)
+        if found is None:
+            return False
+        self._known[held] = found.rank
+        if found.beats(self._search.best):
+            self._search.best = found
         if not found.beats(self._best):
             return False
-        self._best = found
+        self._home, self._best = held, found
         return True
 
     def _descend(self) -> None:
@@ -122,16 +126,16 @@ class _BlockSearch:
         for place in range(len(flow) + 1):
             self._place(flow, place)
             improved |= self._see()
-        self._move_to(frozenset(self._found.interior))
+        self._cut.move_to(self._home)
         return improved
 
     def _improve_pairs(self) -> bool:
         """Move one flow anywhere and sweep another; True at the first improvement."""
-        home = frozenset(self._found.interior)
+        home = self._home
         for k, first in enumerate(self._flows):
             for place in range(len(first) + 1):
                 for second in self._flows[k + 1 :]:
-                    self._move_to(home)
+                    self._cut.move_to(home)
                     self._place(first, place)
                     if self._sweep(second):
                         return True
@@ -165,11 +169,3 @@ class _BlockSearch:
                 stack.extend(self._graph.successors[here])
         for here in sorted(held, reverse=True):
             self._cut.to_cloud(here)
-
-    def _move_to(self, interior: frozenset[int]) -> None:
-        for layer in reversed(self._interior):
-            if layer in self._cut and layer not in interior:
-                self._cut.to_cloud(layer)
-        for layer in self._interior:
-            if layer in interior and layer not in self._cut:
-                self._cut.to_end(layer)

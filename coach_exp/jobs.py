@@ -8,7 +8,7 @@ writes its files into the job's directory and, where asked, into MLflow.
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -22,22 +22,28 @@ from rich.console import Console
 from coach_exp.assembly import Builder, World
 from coach_exp.config import Config, SearchedPrecision, validated
 from coach_exp.launch import Invocation
+from coach_exp.network.estimator import Ewma
+from coach_exp.network.trace import steps
 from coach_exp.pipeline.simulator import simulate
+from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
 from coach_exp.planner.cost_model import cut_vertices
+from coach_exp.planner.pareto import pareto_front
 from coach_exp.quant.precision import SearchedBits
 from coach_exp.results import report, tracking
+from coach_exp.results.explain import explain, main_plan
 from coach_exp.results.figures import gantt, throughput_plot
 from coach_exp.results.metrics import Summary, drop, ratio, summarise
+from coach_exp.results.plan_pictures import front_picture, graph_picture, schedule_picture
 from coach_exp.results.progress import Display
 from coach_exp.results.provenance import provenance
 from coach_exp.results.storage import save_tasks
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.results.timeline import save_timeline
-from coach_exp.types.errors import ConfigError
-from coach_exp.types.method import Method, Problem
+from coach_exp.types.errors import ConfigError, InfeasibleError
+from coach_exp.types.method import FixedPlans, Method, Problem
 from coach_exp.types.outcomes import Crossing
-from coach_exp.types.plan import PlanSet
+from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.task import Records
 
 FILES = (  # of each method
@@ -99,7 +105,12 @@ def _run(raw: DictConfig, config: Config, call: Invocation, display: Display) ->
         with tracker.run(
             call.name, config_hash=digest, params=plain, tags=tags, parent=parent
         ) as run:
-            results = [_simulated(methods[name], configs[name], world, display) for name in methods]
+            results = [_simulated(methods.pop(config.method.name), raw, world, display)]
+            for name, method in methods.items():
+                try:
+                    results.append(_simulated(method, configs[name], world, display))
+                except InfeasibleError as error:  # a reference that cannot run is left out, aloud
+                    display.say(f"{name} is left out: {error}")
             files = _save(results, world, call.directory)
             run.log_metrics(results[0].metrics())
             run.log_files(files[config.method.name])
@@ -270,19 +281,65 @@ def _notes(results: list[Result], world: World) -> list[str]:
 # --- The other jobs -------------------------------------------------------------------------------
 
 
-def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
-    """Plan with the config's method; leaves `plan.json` and `summary.json`."""
-    method = _method(raw)
+def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float | None:
+    """Plan with the config's method and explain the plan; leaves `plan.json`, `summary.json` and
+    two pictures. With `planner.objective=pareto`: the front of all plans instead."""
     builder = Builder(config, display.progress)
-    problem = builder.problem(builder.trace())
+    trace = builder.trace()
+    problem = builder.problem(trace)
+    if config.planner.objective == "pareto":
+        return _front(raw, problem, call, display)
+    method = _method(raw)
     plans, planning_s = _planned(method, problem)
-    plans = certified(instantiate(raw.planner, _convert_="all"), problem, plans)
+    planner = instantiate(raw.planner, _convert_="all")
+    plans = certified(planner, problem, plans)
+    main = main_plan(plans)
+    others = alternatives(planner, problem, main)
     metrics = plan_metrics(plans, planning_s)
+    if others.runner_up is not None:
+        metrics["plan_runner_up_objective_ms"] = 1e3 * others.runner_up.objective.value
     _write_json(call.directory / "plan.json", plans.as_json())
     _write_json(call.directory / "summary.json", metrics)
+    graph_picture(problem.graph, main, call.directory / "graph.png", title=method.name)
+    records = _steady_state(problem, plans)
+    schedule_picture(problem, main, records, call.directory / "schedule.png", title=method.name)
     display.say(report.plan_table(method.name, plans))
-    display.say(f"files: {call.directory}")
+    display.say(report.comparison_table(_beside(method.name, main, others)))
+    for sentence in explain(method.name, plans, others, problem.workload, planning_s):
+        display.say(sentence)
+    display.say(f"pictures: graph.png, schedule.png; files: {call.directory}")
     return metrics["plan_objective_ms"]
+
+
+def _beside(method: str, plan: Plan, others: Alternatives) -> dict[str, Plan | None]:
+    """The plans to compare, by what they are called."""
+    second = {"runner-up": others.runner_up} if others.runner_up is not None else {}
+    ends = {"device-only": others.device_only, "cloud-only": others.cloud_only}
+    return {method: plan, **second, **ends}
+
+
+def _steady_state(problem: Problem, plans: PlanSet) -> Records:
+    """Enough tasks to fill the pipeline and to look at its middle, at the link's initial rate."""
+    tasks = 4 * problem.workload.places + 40
+    workload = replace(problem.workload, tasks=tasks, drop=False)
+    rate_bps = problem.link.bandwidth_bps
+    here = replace(problem, workload=workload, outcomes=None)
+    return simulate(here, FixedPlans(plans), steps([rate_bps], 1.0), Ewma(rate_bps))
+
+
+def _front(raw: DictConfig, problem: Problem, call: Invocation, display: Display) -> None:
+    """The front of latency and period; leaves `pareto.json` and `pareto.png`. No method is asked,
+    and there is no one number that a sweep could optimise."""
+    planner = instantiate({**raw.planner, "objective": "bottleneck"}, _convert_="all")
+    front = pareto_front(planner, problem)
+    _write_json(call.directory / "pareto.json", front.as_json())
+    link_mbps = problem.link.bandwidth_bps / 1e6
+    title = f"{problem.end.device} → {link_mbps:g} Mbps → {problem.cloud.device}"
+    front_picture(front, call.directory / "pareto.png", title=title)
+    display.say(report.front_table(front.plans))
+    display.say(f"{len(front.plans)} plans; {front.source}")
+    display.say(f"no plan, and no mixture, has a period below {1e3 * front.least_period_s:.3f} ms")
+    display.say(f"picture: pareto.png; files: {call.directory}")
 
 
 def _profile(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:

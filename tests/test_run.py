@@ -136,6 +136,15 @@ def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):
     assert beside["transmission_kib_per_task"] == 0
 
 
+def test_a_reference_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):
+    here = tmp_path / "run"
+    do(here, *TIMING_ONLY[:2], "references=[cloud_only,device_only]", "input.encoding=forbidden")
+    assert {p.name for p in (here / "references").iterdir()} == {"device_only"}
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "cloud_only is left out" in said
+    assert "input.encoding = forbidden" in said
+
+
 def test_the_same_command_gives_the_same_records(tmp_path: Path, hydra):
     walk = ("bandwidth=random_walk", "workload=poisson", "workload.rate_hz=150")
     for name in ("first", "second"):

@@ -21,6 +21,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -101,11 +103,12 @@ Device = Annotated[Analytic | Measured | ProfileFile, Field(discriminator="kind"
 
 
 class PlannerGroup(_Group):
-    """Settings of the planner; see `planner.planning.Planner`."""
+    """Settings of the planner; see `planner.planning.Planner`. The objective `pareto` is no number
+    to minimise: job=plan then shows the plans that are best by latency or period."""
 
     target: str = Field(alias="_target_")
     search: SearchName
-    objective: ObjectiveName
+    objective: ObjectiveName | Literal["pareto"]
     release: Release
     moves: Literal["one", "two"]
     limit: PositiveInt
@@ -219,6 +222,17 @@ class Config(_Group):
     rtt_ms: NonNegativeFloat
     result_return: bool
     t_max_ms: PositiveFloat | None
+
+    @field_validator("planner")
+    @classmethod
+    def _one_plan_is_to_be_chosen(cls, planner: PlannerGroup, info: ValidationInfo) -> PlannerGroup:
+        job = info.data.get("job")
+        if planner.objective == "pareto" and job not in ("plan", None):
+            raise ValueError(
+                f"objective = pareto lists many plans and chooses none, so job={job} cannot run "
+                "one; use job=plan, or objective=paper, bottleneck, latency or weighted"
+            )
+        return planner
 
 
 def validated(config: DictConfig) -> Config:

@@ -288,7 +288,8 @@ def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -
     trace = builder.trace()
     problem = builder.problem(trace)
     if config.planner.objective == "pareto":
-        return _front(raw, problem, call, display)
+        _front(raw, problem, call, display)
+        return None
     method = _method(raw)
     plans, planning_s = _planned(method, problem)
     planner = instantiate(raw.planner, _convert_="all")

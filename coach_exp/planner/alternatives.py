@@ -28,12 +28,13 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class Alternatives:
     """What stands beside a plan, judged by its own objective; None: there is no such plan, or it
-    breaks a constraint."""
+    breaks a constraint. `weights` are those of `objective = weighted`."""
 
     runner_up: Plan | None
     refused: Refused | None
     device_only: Plan | None
     cloud_only: Plan | None
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 def alternatives(planner: Planner, problem: Problem, plan: Plan) -> Alternatives:
@@ -48,6 +49,7 @@ def alternatives(planner: Planner, problem: Problem, plan: Plan) -> Alternatives
         refused(planner, problem, plan),
         _allowed(planner, problem, layers),
         _allowed(planner, problem, layers[:1]),
+        planner.weights,
     )
 
 
@@ -92,9 +94,9 @@ class _Without(CostModel):
 
     def __init__(self, planner: Planner, problem: Problem, plan: Plan) -> None:
         super().__init__(problem, planner.goal, planner.release)
-        self._taken: tuple[int, tuple[int, ...]] | None = None
+        self._taken: tuple[int, frozenset[int]] | None = None
         taken, _ = self.of(problem.graph.end_set(plan.end_layers))
-        self._taken = (taken.block, taken.interior)
+        self._taken = (taken.block, frozenset(taken.interior))
 
     def rank(
         self,
@@ -110,7 +112,7 @@ class _Without(CostModel):
         found = super().rank(
             block, interior, stage, overlap, latency_s, crosses_input=crosses_input
         )
-        if (block, interior) != self._taken:
+        if self._taken != (block, frozenset(interior)):
             return found
         return replace(found, violation_s=inf, broken="forbidden", rank=(inf, inf, inf))
 

@@ -10,7 +10,7 @@ divide and conquer meets on its way to the least latency and to the least period
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from coach_exp.planner.certificate import mixture_bound
 from coach_exp.planner.cost_model import Candidate, CostModel
@@ -56,6 +56,23 @@ class Front:
             f"not certified: of the {self.evaluations:,} cuts that divide and conquer evaluated, "
             "all boundaries among them, for there are more cuts than planner.limit"
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole `pareto.json`; each plan as in `plan.json`, with its cut and period."""
+        return {
+            "exact": self.exact,
+            "source": self.source,
+            "evaluations": self.evaluations,
+            "least_period_s": self.least_period_s,
+            "front": [
+                {"cut": plan.cut_name, "period_s": plan.stage_s.period_s, **plan.as_json(1.0)}
+                for plan in self.plans
+            ],
+            "boundaries": [
+                {"latency_s": latency_s, "period_s": period_s}
+                for latency_s, period_s in self.boundaries
+            ],
+        }
 
 
 def non_dominated(points: Sequence[Point]) -> list[Point]:

@@ -4,7 +4,7 @@ In: one `Row` per method, made from its records alone. Out: a rich table, or Mar
 cells. A dash stands for what was not measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -143,6 +143,45 @@ def plan_table(method: str, plans: PlanSet) -> "Table":
         table.add_row(name, *map(cell, plans.plans))
     if len(plans.plans) > 1:
         table.add_row("share of tasks", *(f"{100 * weight:.0f} %" for weight in plans.weights))
+    return table
+
+
+def comparison_table(plans: Mapping[str, Plan | None], title: str = "") -> "Table":
+    """One line per plan, to compare a plan with what stands beside it; None: it is not allowed."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, box=box.SIMPLE_HEAD)
+    table.add_column("plan")
+    for name in ("objective", "T_e", "T_t", "T_c", "latency", "period"):
+        table.add_column(f"{name}\nms", justify="right")
+    table.add_column("sent\nKiB", justify="right")
+    table.add_column("cut", overflow="fold")
+    for name, plan in plans.items():
+        if plan is None:
+            table.add_row(name, *[UNMEASURED] * 7, "not allowed")
+            continue
+        stage = plan.stage_s
+        times = (plan.objective.value, stage.end_s, stage.link_s, stage.cloud_s, plan.latency_s)
+        cells = [_ms(time) for time in (*times, stage.period_s)]
+        table.add_row(name, *cells, f"{sum(plan.payload_bytes) / 1024:.2f}", _cut(plan))
+    return table
+
+
+def front_table(plans: Sequence[Plan]) -> "Table":
+    """The non-dominated plans, by rising latency."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="latency against period", box=box.SIMPLE_HEAD)
+    for name in ("", "latency\nms", "period\nms", "rate\nit/s", "sent\nKiB"):
+        table.add_column(name, justify="right")
+    table.add_column("cut", overflow="fold")
+    for number, plan in enumerate(plans, 1):
+        period_s = plan.stage_s.period_s
+        rate = f"{1 / period_s:.1f}" if period_s > 0 else UNMEASURED
+        sent = f"{sum(plan.payload_bytes) / 1024:.2f}"
+        table.add_row(str(number), _ms(plan.latency_s), _ms(period_s), rate, sent, _cut(plan))
     return table
 
 

@@ -84,14 +84,10 @@ def problem(
 
 
 def random_problem(rng: np.random.Generator, shape: str, size: int, **changes: Any) -> Problem:
-    """A random DAG of one of the `SHAPES` with about `size` layers besides the input."""
-    return random_times(rng, SHAPES[shape](rng, size), **changes)
-
-
-def random_times(rng: np.random.Generator, inputs: Inputs, **changes: Any) -> Problem:
-    """Random times for a graph. Cloud and link are slower than the end, as fast or faster, by a
-    factor of ten; some layers take no time at all, and `round` makes some tensors empty.
+    """A random DAG of one of the `SHAPES` with about `size` layers besides the input. Its cloud and
+    its link are slower than its end, as fast, or faster; some layers take no time on a side.
     """
+    inputs = SHAPES[shape](rng, size)
     scale = 10.0 ** rng.integers(-1, 2, size=2)
     zero = rng.random(len(inputs)) < 0.15
     end = rng.random(len(inputs)) * ~zero

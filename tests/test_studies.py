@@ -1,0 +1,224 @@
+"""The studies at sizes of a few seconds: their files, and what holds of any such measurement."""
+
+import json
+from math import inf, isclose, isfinite, isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from coach_exp.config import validated
+from coach_exp.jobs import run_job
+from coach_exp.launch import Invocation
+from coach_exp.planner.planning import Planner
+from coach_exp.results.progress import Display
+from coach_exp.studies import complexity, gaps
+from coach_exp.studies.random_graphs import SHAPES
+from coach_exp.types.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+PNG = b"\x89PNG"
+SMALL_BLOCKS = {
+    "branches": [1, 2, 3],
+    "layers": [1, 2, 3, 4],
+    "limit": 50,
+    "totals": [30, 90],
+    "large": [4, 3],
+    "seeds": 2,
+}
+
+
+@pytest.fixture
+def display():
+    with Display(Console(quiet=True)) as shown:
+        yield shown
+
+
+@pytest.mark.parametrize("name", ["complexity", "gaps"])
+def test_the_experiment_states_its_command_and_its_settings_are_valid(name):
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    assert f"python run.py experiment={name}" in text.splitlines()[1]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = validated(compose("config", overrides=[f"experiment={name}"]))
+    assert config.job == "study"
+    module = {"complexity": complexity, "gaps": gaps}[name]
+    module.Settings.model_validate(config.study.model_dump())
+
+
+# ------------------------------------------------------------------------------ complexity
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The study by way of the job; its JSON."""
+    directory = tmp_path_factory.mktemp("complexity")
+    overrides = [f"study.{key}={json.dumps(value)}" for key, value in SMALL_BLOCKS.items()]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        raw = compose("config", overrides=["experiment=complexity", *overrides])
+    exponent = run_job(raw, Invocation(directory, "complexity", tuple(overrides)))
+    assert (directory / "complexity.png").read_bytes().startswith(PNG)
+    found = json.loads((directory / "complexity.json").read_text())
+    assert found["fits"]["one_move"] == exponent
+    return found
+
+
+def test_all_exponents_are_finite(measured):
+    assert all(isfinite(value) for value in measured["fits"].values())
+
+
+def test_exhaustive_search_meets_every_cut_of_a_block_and_stops_at_the_limit(measured):
+    counted = {
+        (each["branches"], each["layers"]): each["evaluations"]
+        for each in measured["blocks"]
+        if each["search"] == "exhaustive"
+    }
+    assert counted == {
+        (n, c): (c + 1) ** n + 1 for n in (1, 2, 3) for c in (1, 2, 3, 4) if (c + 1) ** n + 1 <= 50
+    }
+    assert measured["exhaustive_skipped"] == ["3×3", "3×4"]
+
+
+def test_networks_and_the_large_block_have_the_layers_asked_for(measured):
+    assert [each["layers"] for each in measured["networks"]] == [40, 80]  # in blocks of 20
+    assert [each["branches"] for each in measured["networks"]] == [2, 4]
+    assert [each["objective"] for each in measured["large"]] == ["paper", "bottleneck", "latency"]
+    assert {(each["branches"], each["layers"]) for each in measured["large"]} == {(4, 3)}
+
+
+def test_a_law_is_found_in_numbers_that_follow_it():
+    def blocks(search, law):
+        return [
+            complexity.Effort(search, "paper", n, c, law(n, c), 0.0)
+            for n in (1, 2, 3, 4)
+            for c in (1, 2, 4, 8)
+        ]
+
+    networks = [complexity.Effort("moves=two", "paper", 1, n, 1, 1e-6 * n) for n in (10, 1000)]
+    found = complexity.fits(
+        [
+            *blocks("moves=one", lambda n, c: 7 * c * n),
+            *blocks("moves=two", lambda n, c: 5 * (c * n) ** 2),
+            *blocks("exhaustive", lambda n, c: 3.0 * c**n),
+        ],
+        networks,
+    )
+    assert isclose(found.one_move, 1)
+    assert isclose(found.two_moves, 2)
+    assert isclose(found.exhaustive, 1)
+    assert isclose(found.network_time, 1)
+
+
+def test_one_size_has_no_exponent():
+    assert isnan(complexity.fits([], []).one_move)
+
+
+def test_a_block_of_many_branches_is_searched_in_time_linear_in_its_depth():
+    """Evaluations, which no busy machine disturbs."""
+    effort = [
+        Planner(moves="one")
+        .plan(complexity.balanced(np.random.default_rng(0), complexity.block(20, layers), 20))
+        .evaluations
+        for layers in (10, 40)
+    ]
+    assert effort[1] <= 3 * 4 * effort[0]
+
+
+# ------------------------------------------------------------------------------------ gaps
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A few graphs of each shape and one small classifier: the JSON and the Markdown."""
+    directory = tmp_path_factory.mktemp("gaps")
+    settings = {
+        "graphs": 25,
+        "most_layers": 11,
+        "architectures": ["squeezenet1_1", "googlenet"],
+        "devices": ["nx"],
+        "mbps": [10],
+        "limit": 500,
+    }
+    with Display(Console(quiet=True)) as shown:
+        mean = gaps.study(settings, directory, shown)
+    found = json.loads((directory / "gaps.json").read_text())
+    return mean, found, (directory / "gaps.md").read_text()
+
+
+def of(found, moves, shape, objective="all"):
+    (row,) = [
+        each
+        for each in found["random"]
+        if (each["moves"], each["group"], each["objective"]) == (moves, shape, objective)
+    ]
+    return row
+
+
+def test_every_shape_is_compared_under_every_objective(compared):
+    _, found, _ = compared
+    for shape in SHAPES:
+        for moves in ("one", "two"):
+            assert of(found, moves, shape)["plans"] == 4 * 25
+            for objective in ("paper", "bottleneck", "latency", "weighted"):
+                assert of(found, moves, shape, objective)["plans"] == 25
+
+
+def test_chains_have_no_gap(compared):
+    for moves in ("one", "two"):
+        row = of(compared[1], moves, "chain")
+        assert (row["equal"], row["mean"], row["maximum"]) == (1, 0, 0)
+
+
+def test_two_moves_are_never_worse_than_one_and_no_plan_beats_the_optimum(compared):
+    mean, found, _ = compared
+    for shape in SHAPES:
+        one, two = (of(found, moves, shape) for moves in ("one", "two"))
+        assert 0 <= two["mean"] <= one["mean"]
+        assert two["equal"] >= one["equal"]
+        assert two["maximum"] <= one["maximum"]
+    assert mean == pytest.approx(np.mean([of(found, "two", shape)["mean"] for shape in SHAPES]))
+
+
+def test_a_classifier_has_no_gap_and_one_with_too_many_cuts_is_named_with_the_cause(compared):
+    _, found, text = compared
+    assert [each["name"] for each in found["architectures"]] == ["squeezenet1_1"]
+    assert {each["maximum"] for each in found["classifiers"]} == {0}
+    assert "more than planner.limit = 500 cuts" in found["left_out"]["googlenet"]
+    assert "| googlenet | exhaustive search met" in text
+    assert "| chain | all | two | 100 | 100.0 | 0 | 0 | 0 |" in text
+
+
+def test_graphs_are_small_enough_and_the_same_every_time():
+    settings = gaps.Settings(graphs=20, most_layers=8)
+    for shape in SHAPES:
+        first, second = (list(gaps.random_problems(shape, settings)) for _ in range(2))
+        assert first == second
+        assert 3 <= max(len(each.graph) for each in first) <= 8
+
+
+def test_a_gap_is_a_share_of_the_optimum():
+    row = gaps.Summary.of(
+        "g", "all", "two", [gaps.Gap("g", "", "paper", "two", gap) for gap in (0, 0, 0, 0.4)]
+    )
+    assert (row.plans, row.equal, row.mean, row.maximum) == (4, 0.75, 0.1, 0.4)
+    assert (
+        gaps.Summary.of("g", "all", "two", [gaps.Gap("g", "", "paper", "two", inf)]).maximum == inf
+    )
+
+
+# --------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "message"),
+    [
+        (complexity, {"branches": [0]}, r"branches\.0"),
+        (complexity, {"brunches": [1]}, "brunches"),
+        (gaps, {"objectives": ["fast"]}, r"objectives\.0"),
+        (gaps, {"graphs": 0, "devices": ["nx3"]}, r"no device/nx3; choose one of \['file'.*'nx'"),
+    ],
+)
+def test_a_wrong_setting_is_named(module, settings, message, tmp_path, display):
+    with pytest.raises(ConfigError, match=message):
+        module.study(settings, tmp_path, display)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -320,9 +321,16 @@ def _beside(method: str, plan: Plan, others: Alternatives) -> dict[str, Plan | N
 
 
 def _steady_state(problem: Problem, plans: PlanSet) -> Records:
-    """Enough tasks to fill the pipeline and to look at its middle, at the link's initial rate."""
-    tasks = 4 * problem.workload.places + 40
-    workload = replace(problem.workload, tasks=tasks, drop=False)
+    """A stream at the link's initial rate, long enough to have a middle; no more tasks in flight
+    than fill the pipeline, for what waits in queues is not seen in a picture."""
+    main = main_plan(plans)
+    filling = ceil(main.latency_s / (main.stage_s.period_s or 1.0)) + 1
+    workload = replace(
+        problem.workload,
+        tasks=60,
+        drop=False,
+        in_flight=min(problem.workload.in_flight, filling),
+    )
     rate_bps = problem.link.bandwidth_bps
     here = replace(problem, workload=workload, outcomes=None)
     return simulate(here, FixedPlans(plans), steps([rate_bps], 1.0), Ewma(rate_bps))

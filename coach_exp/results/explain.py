@@ -50,7 +50,7 @@ def _place(plan: Plan) -> str:
     ]
     more = f" and {len(tensors) - WIDE} more" if len(tensors) > WIDE else ""
     return (
-        f"The cut: {len(plan.end_layers)} layers run on the end; over the link "
+        f"The cut: {len(plan.end_layers)} of the layers run on the end; over the link "
         f"{'go' if len(tensors) > 1 else 'goes'} {', '.join(tensors[:WIDE])}{more}."
     )
 
@@ -114,7 +114,8 @@ def why_not(method: str, plan: Plan, others: Alternatives) -> str:
     if second is None:
         return "Runner-up: none; every other cut breaks a constraint."
     ours, theirs = plan.objective.value, second.objective.value
-    begins = f"Runner-up: {short_cut(second)} ({len(second.end_layers)} layers on the end)"
+    count = len(second.end_layers)
+    begins = f"Runner-up: {short_cut(second)} ({count} layer{'s' * (count > 1)} on the end)"
     margin = theirs - ours
     if abs(margin) <= TIE * abs(ours):
         return (

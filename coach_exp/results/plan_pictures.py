@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,14 +30,16 @@ if TYPE_CHECKING:
 
 END, CLOUD, LINK = "#56B4E9", "#E69F00", "#D55E00"  # of Okabe and Ito's palette
 TASKS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-_IDLE, _GREY, _INK = "#E8E8E8", "#6A6A6A", "#222222"
+_IDLE, _OTHER, _GREY, _INK = "#EFEFEF", "#B4B4B4", "#6A6A6A", "#222222"
 _LANE = 0.72  # height of a lane
 _CELLS = 10  # of the top chain in a line
 _BOX, _TALL = 0.84, 0.46  # width and height of a layer's box; cells are 1 wide
 _INCH = (1.32, 0.86)  # of a cell
 _LETTERS = 17  # that fit into a box in one line
 _MOST_NAMED = 160  # boxes of an expanded block above which only those at the cut are named
-_MOST_LABELS = 12  # crossing tensors, or plans, with a label each
+_NEAR = 0.04  # of the axes: points of a front that share a label
+_MOST_LINES = 24  # of its key
+_MOST_TENSORS = 8  # named below a schedule
 
 
 # --- The layer graph ------------------------------------------------------------------------------
@@ -56,7 +59,7 @@ def graph_picture(graph: LayerGraph, plan: Plan, path: Path, title: str = "") ->
     drawn below, layer by layer."""
     held = graph.end_set(plan.end_layers)
     labels = {
-        graph.position(tensor.layer): f"{tensor.layer}\n{tensor.bits} bit, {size / 1024:.2f} KiB"
+        graph.position(tensor.layer): f"{tensor.layer}: {tensor.bits} bit, {size / 1024:.2f} KiB"
         for tensor, size in zip(plan.crossing, plan.payload_bytes, strict=True)
     }
     items = _items(graph)
@@ -64,9 +67,9 @@ def graph_picture(graph: LayerGraph, plan: Plan, path: Path, title: str = "") ->
     lines = ceil(len(items) / _CELLS)
     columns = min(len(items), _CELLS)
     expanded = _Expanded.of(graph, cut[0].layers) if cut else None
-    width, heights = max(columns, 5), [lines + 0.5]
+    width, heights = max(columns, 5), [lines + 0.3]
     if expanded is not None:
-        width, heights = max(width, min(expanded.columns, 20)), [lines + 0.5, expanded.rows + 0.7]
+        width, heights = max(width, min(expanded.columns, 20)), [lines + 0.3, expanded.rows + 0.4]
     figure = _figure(_INCH[0] * width, _INCH[1] * sum(heights) + 0.6)
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     _chain(panels[0], items, held, labels, width)
@@ -115,11 +118,11 @@ def _chain(
         crosses = crosses and _share(items[k + 1], held) == 0
         _onward(axes, x, y, crosses=crosses, wraps=(k + 1) % _CELLS == 0)
         if crosses:
-            at = x + 0.5
-            side = "right" if (k + 1) % _CELLS == 0 else "center"
+            side = "left" if x < 1 else "right" if x > width - 1 else "center"
+            at = {"left": x - _BOX / 2, "right": x + _BOX / 2, "center": x + 0.5}[side]
             axes.text(at, y - 0.27, labels[last], **_note(LINK) | {"ha": side, "weight": "bold"})
     lines = ceil(len(items) / _CELLS)
-    axes.set(xlim=(-0.1, width + 0.1), ylim=(-lines + 0.25, 0.45))
+    axes.set(xlim=(-0.1, width + 0.1), ylim=(-lines + 0.4, 0.45))
     axes.axis("off")
 
 
@@ -266,18 +269,19 @@ def _block(
         for source in graph.predecessors[layer]
         if source in block.place
     ]
-    for source, layer in edges:
-        _wire(axes, block, source, layer, crosses=source in held and layer not in held)
+    at_cut = [edge for edge in edges if edge[0] in held and edge[1] not in held]
+    for edge in sorted(edges, key=at_cut.__contains__):  # thick ones above the others
+        _wire(axes, block, *edge, crosses=edge in at_cut)
     named = len(block.place) <= _MOST_NAMED
-    at_cut = {layer for edge in edges for layer in edge if edge[0] in held and edge[1] not in held}
+    touched = {layer for edge in at_cut for layer in edge}
     for layer, (column, lane) in block.place.items():
-        text = graph.layers[layer].name if named or layer in at_cut else ""
+        text = graph.layers[layer].name if named or layer in touched else ""
         _box(axes, column, -lane, text, float(layer in held), outlined=layer in labels)
         if layer in labels:
-            label = labels[layer].split("\n")[1]
+            label = labels[layer].rpartition(": ")[2]
             axes.text(column, -lane - 0.27, label, **_note(LINK) | {"weight": "bold"})
     span = max(width, block.columns)
-    axes.set(xlim=(-0.6, span - 0.4), ylim=(-block.rows + 0.35, 0.55))
+    axes.set(xlim=(-0.6, span - 0.4), ylim=(-block.rows + 0.5, 0.4))
     axes.set_title("the block that is cut", loc="left", fontsize=9, color=LINK)
     axes.axis("off")
 
@@ -321,7 +325,7 @@ def schedule_picture(
     problem: Problem, plan: Plan, records: Records, path: Path, title: str = "", tasks: int = 6
 ) -> None:
     """Draw one task alone above `tasks` tasks of a simulated stream, from its middle on."""
-    figure = _figure(11, 5.6)
+    figure = _figure(11, 5.8 + 0.1 * min(len(plan.crossing), _MOST_TENSORS))
     above, below = figure.subplots(2, 1)
     bars = _one_task(problem, plan)
     unit, scale = ("ms", 1e3) if plan.latency_s < 10 else ("s", 1.0)
@@ -332,37 +336,59 @@ def schedule_picture(
         _draw_bar(above, bar, scale, width)
     _overlaps(above, plan, bars, scale)
     _axes(above, width, unit)
+    above.set_xlabel(f"time ({unit})\n{_tensors(plan)}".rstrip(), linespacing=1.3)
     above.set_title(
         f"{title + ', ' if title else ''}one task alone: {width:.3g} {unit}",
         loc="left",
         fontsize=10,
     )
-    _steady(below, records, tasks)
+    _steady(below, problem, records, tasks)
     figure.savefig(path)
 
 
 def _one_task(problem: Problem, plan: Plan) -> list[_Bar]:
     """The one-task schedule again from the plan: each layer on the end, each transfer, and the
     cloud's work by the arrival that releases it."""
-    shades = (END, "#8FCDF0")
     bars, clock_s = [], 0.0
     for k, name in enumerate(name for name in plan.end_layers if problem.end.layer_s[name] > 0):
         done_s = clock_s + problem.end.layer_s[name]
-        bars.append(_Bar(0, clock_s, done_s, name, shades[k % 2]))
+        bars.append(_Bar(0, clock_s, done_s, name, (END, "#8FCDF0")[k % 2]))
         clock_s = done_s
-    link_s, cloud_s = 0.0, 0.0
+    return bars + _beyond_the_end(problem, plan, 0.0, 0.0, 0.0)
+
+
+def _beyond_the_end(
+    problem: Problem, plan: Plan, begin_s: float, link_s: float, cloud_s: float
+) -> list[_Bar]:
+    """Transfers and the cloud's work of a task that the end begins at `begin_s`, on a link and a
+    cloud that are free from `link_s` and `cloud_s` on."""
+    bars = []
     crossing = zip(plan.crossing, plan.ready_s, plan.payload_bytes, plan.cloud_work_s, strict=True)
-    for k, (tensor, ready_s, size, work_s) in enumerate(crossing):
+    for k, (_, ready_s, size, work_s) in enumerate(crossing):
         waits_s = plan.stage_s.end_s if plan.release == "after_decision" else ready_s
-        start_s = max(link_s, waits_s, ready_s)
+        start_s = max(link_s, begin_s + waits_s)
         link_s = start_s + 8 * size / problem.link.bandwidth_bps
-        text = f"{tensor.layer}, {tensor.bits} bit, {size / 1024:.1f} KiB"
-        bars.append(_Bar(1, start_s, link_s, text, (LINK, "#F0A070")[k % 2]))
+        bars.append(_Bar(1, start_s, link_s, _letter(k), (LINK, "#F0A070")[k % 2]))
         start_s = max(cloud_s, link_s + problem.link.rtt_s / 2)
         cloud_s = start_s + work_s
-        share = "all the rest" if len(plan.crossing) == 1 else f"released by {tensor.layer}"
-        bars.append(_Bar(2, start_s, cloud_s, share, (CLOUD, "#F3C766")[k % 2]))
+        bars.append(_Bar(2, start_s, cloud_s, _letter(k), (CLOUD, "#F3C766")[k % 2]))
     return bars
+
+
+def _letter(k: int) -> str:
+    return ascii_uppercase[k] if k < len(ascii_uppercase) else str(k + 1)
+
+
+def _tensors(plan: Plan) -> str:
+    """What the letters stand for, two in a line."""
+    parts = [
+        f"{_letter(k)}: {tensor.layer}, {tensor.bits} bit, {size / 1024:.2f} KiB"
+        for k, (tensor, size) in enumerate(zip(plan.crossing, plan.payload_bytes, strict=True))
+    ]
+    if len(parts) > _MOST_TENSORS:
+        parts = [*parts[:_MOST_TENSORS], f"and {len(parts) - _MOST_TENSORS} more"]
+    lines = ["      ".join(parts[k : k + 2]) for k in range(0, len(parts), 2)]
+    return "\n".join(["sent by the link, and what it lets the cloud do:", *lines] if lines else [])
 
 
 def _draw_bar(axes: "Axes", bar: _Bar, scale: float, width: float) -> None:
@@ -377,9 +403,10 @@ def _draw_bar(axes: "Axes", bar: _Bar, scale: float, width: float) -> None:
     room = int(length / per_letter)
     middle = start + length / 2
     if room >= len(bar.text):
-        axes.text(middle, bar.lane, bar.text, ha="center", va="center", fontsize=8, zorder=4)
+        text = axes.text(middle, bar.lane, bar.text, ha="center", va="center", fontsize=8, zorder=4)
+        text.set_bbox({"fc": bar.colour, "ec": "none", "pad": 1})  # readable on hatching
     elif bar.lane == 0 and length > 0.02 * width:
-        text = bar.text if len(bar.text) <= 11 else f"{bar.text[:4]}…{bar.text[-6:]}"
+        name = bar.text if len(bar.text) <= 9 else f"{bar.text[:3]}…{bar.text[-5:]}"
         turned: dict[str, Any] = {
             "rotation": 90,
             "ha": "center",
@@ -387,7 +414,7 @@ def _draw_bar(axes: "Axes", bar: _Bar, scale: float, width: float) -> None:
             "fontsize": 6.5,
             "zorder": 4,
         }
-        axes.text(middle, bar.lane, text, **turned)
+        axes.text(middle, bar.lane, name, **turned)
     elif bar.lane > 0 and length > 0.004 * width:
         _beside(axes, bar, start, length, width)
 
@@ -414,7 +441,7 @@ def _overlaps(axes: "Axes", plan: Plan, bars: Sequence[_Bar], scale: float) -> N
                 ec=_INK,
                 hatch="////",
                 lw=0,
-                alpha=0.55,
+                alpha=0.45,
                 zorder=3,
             )
     if plan.overlap_s.link_s > 0 or plan.overlap_s.cloud_s > 0:
@@ -428,41 +455,59 @@ def _axes(axes: "Axes", width: float, unit: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _steady(axes: "Axes", records: Records, tasks: int) -> None:
-    """`tasks` tasks of the stream's middle, the others pale; idle shares of what is drawn."""
-    answered = np.flatnonzero(~records.dropped.astype(bool))
-    order = answered[np.argsort(records.end_start_s[answered], kind="stable")]
-    first = max(0, len(order) // 2 - tasks // 2)
-    chosen = order[first : first + tasks]
-    begin_s, until_s = records.end_start_s[chosen[0]], records.finish_s[chosen].max()
+def _steady(axes: "Axes", problem: Problem, records: Records, tasks: int) -> None:
+    """`tasks` tasks of the stream's middle, the others grey; idle shares of what is drawn."""
+    pieces = simulated_pieces(problem, records)
+    first = max(0, len(records) // 2 - tasks // 2)
+    chosen = range(first, min(first + tasks, len(records)))
+    begin_s = float(records.end_start_s[chosen[0]])
+    until_s = float(records.finish_s[chosen[-1]])
     unit, scale = ("ms", 1e3) if until_s - begin_s < 10 else ("s", 1.0)
     width = scale * (until_s - begin_s)
-    for lane, resource in enumerate(RESOURCES):
-        axes.barh(lane, width, height=_LANE, color=_IDLE, zorder=1)
-        edges = (records.columns[f"{resource}_{edge}_s"][order] for edge in ("start", "end"))
-        start, stop = (np.clip(scale * (edge - begin_s), 0, width) for edge in edges)
-        for row in np.flatnonzero(stop > start):
-            mine = order[row] in chosen
-            number = int(np.searchsorted(chosen, order[row])) if mine else int(order[row])
-            colour = TASKS[number % len(TASKS)] if mine else "#BDBDBD"
-            length = stop[row] - start[row]
-            rim: dict[str, Any] = (
-                {"edgecolor": "white", "lw": 0.8} if length > 0.01 * width else {"lw": 0.0}
+    busy = [0.0, 0.0, 0.0]
+    axes.barh(range(3), width, height=_LANE, color=_IDLE, zorder=1)
+    for task, bars in enumerate(pieces):
+        colour = TASKS[(task - first) % len(TASKS)] if task in chosen else _OTHER
+        for bar in bars:
+            start, stop = (
+                min(max(scale * (moment_s - begin_s), 0.0), width)
+                for moment_s in (bar.start_s, bar.stop_s)
             )
-            axes.barh(lane, length, left=start[row], height=_LANE, color=colour, zorder=2, **rim)
-            if mine and length > 0.018 * width:
-                middle = start[row] + length / 2
+            length = stop - start
+            if length <= 0:
+                continue
+            busy[bar.lane] += length
+            rim: dict[str, Any] = {"ec": "white", "lw": 0.8} if length > 0.01 * width else {}
+            axes.barh(bar.lane, length, left=start, height=_LANE, color=colour, zorder=2, **rim)
+            if task in chosen and length > 0.018 * width:
                 text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 4}
-                axes.text(middle, lane, str(int(records.task[order[row]])), **text)
-        idle = f"{100 * (1 - (stop - start).sum() / width):.0f} % idle"
+                axes.text(start + length / 2, bar.lane, str(task), **text)
+    for lane, held in enumerate(busy):
+        idle = f"{100 * (1 - held / width):.0f} % idle"
         axes.text(1.006, lane, idle, va="center", fontsize=9, transform=axes.get_yaxis_transform())
     _axes(axes, width, unit)
-    rate = (len(chosen) - 1) / max(np.ptp(records.finish_s[chosen]), 1e-12)
+    spent_s = records.finish_s[chosen[-1]] - records.finish_s[chosen[0]]
+    rate = f"{(len(chosen) - 1) / spent_s:.1f} it/s; " if spent_s > 0 else ""
     axes.set_title(
-        f"steady state, simulated: {rate:.1f} it/s; grey bars are other tasks, pale is idle",
+        f"steady state, simulated, {problem.workload.kind}: {rate}dark grey is other tasks, "
+        "pale is idle",
         loc="left",
         fontsize=10,
     )
+
+
+def simulated_pieces(problem: Problem, records: Records) -> list[list[_Bar]]:
+    """What each task of a stream without drops or exits holds, piece by piece: records tell only
+    from when to when. The link has the problem's rate."""
+    pieces, link_s, cloud_s = [], 0.0, 0.0
+    for record in records:
+        bars = [_Bar(0, record.end_start_s, record.end_end_s, "", END)]
+        plan = records.plans[record.plan]
+        bars += _beyond_the_end(problem, plan, record.end_start_s, link_s, cloud_s)
+        link_s = max([link_s, *(bar.stop_s for bar in bars if bar.lane == 1)])
+        cloud_s = max([cloud_s, *(bar.stop_s for bar in bars if bar.lane == 2)])
+        pieces.append(bars)
+    return pieces
 
 
 # --- The front ------------------------------------------------------------------------------------
@@ -470,17 +515,18 @@ def _steady(axes: "Axes", records: Records, tasks: int) -> None:
 
 def front_picture(front: Front, path: Path, title: str = "") -> None:
     """Draw the non-dominated plans, what they dominate, and the boundary plans as faint dots."""
-    figure = _figure(9, 5.6)
-    axes = figure.add_subplot()
+    figure = _figure(12, 5.4)
+    axes, beside = figure.subplots(1, 2, width_ratios=(3, 1.2))
     x = [1e3 * plan.latency_s for plan in front.plans]
     y = [1e3 * plan.stage_s.period_s for plan in front.plans]
-    right, top = _reach(x), _reach([*y, 1e3 * front.least_period_s])
+    others = [(1e3 * a, 1e3 * b) for a, b in front.boundaries]
+    latencies, periods = zip(*others, strict=True)
+    right, top = (_reach(own, seen) for own, seen in ((x, latencies), (y, periods)))
     axes.fill_between(
         [*x, right], [*y, y[-1]], 10 * top, step="post", color=_IDLE, zorder=0, label="dominated"
     )
     axes.step([*x, right], [*y, y[-1]], where="post", color=TASKS[0], lw=1.4, zorder=2)
     axes.plot(x, y, "o", color=TASKS[0], ms=7, zorder=3, label="non-dominated plans")
-    others = [(1e3 * a, 1e3 * b) for a, b in front.boundaries]
     shown = [(a, b) for a, b in others if a <= right and b <= top]
     if shown:
         hidden = len(others) - len(shown)
@@ -488,11 +534,12 @@ def front_picture(front: Front, path: Path, title: str = "") -> None:
         dots: dict[str, Any] = {"color": _GREY, "ms": 4, "alpha": 0.45, "zorder": 1, "label": label}
         axes.plot(*zip(*shown, strict=True), "o", **dots)
     bound = 1e3 * front.least_period_s
-    axes.axhline(bound, color=LINK, ls="--", lw=1.2, label="no mixture of plans is below")
+    axes.axhline(bound, color=LINK, ls="--", lw=1.2, label="no plan and no mixture is faster")
     left = min(x) - 0.06 * (right - min(x))
     low = min(bound, *y)
     axes.set(xlim=(left, right), ylim=(low - 0.08 * (top - low), top))
-    _name_points(axes, front.plans, x, y)
+    _number_points(axes, x, y)
+    _key(beside, front.plans)
     axes.set(xlabel="latency of one task (ms)", ylabel="period: the largest stage (ms)")
     axes.secondary_yaxis("right", functions=(_inverse, _inverse)).set_ylabel("throughput (it/s)")
     axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
@@ -501,10 +548,12 @@ def front_picture(front: Front, path: Path, title: str = "") -> None:
     figure.savefig(path)
 
 
-def _reach(values: Sequence[float]) -> float:
-    """How far the axis goes: beyond the front, so that what it dominates is seen."""
-    low, high = min(values), max(values)
-    return high + max(0.45 * (high - low), 0.25 * high)
+def _reach(front: Sequence[float], others: Sequence[float]) -> float:
+    """How far an axis goes: beyond the front, to show what it dominates, and to most of the others
+    unless they lie so far off that the front would shrink to a point."""
+    low, high = min(front), max(front)
+    beyond = high + max(0.45 * (high - low), 0.25 * high)
+    return max(beyond, min(float(np.quantile(others, 0.7)), 2 * high))
 
 
 def _inverse(values: ArrayLike) -> ArrayLike:
@@ -513,24 +562,40 @@ def _inverse(values: ArrayLike) -> ArrayLike:
     return inverse
 
 
-def _name_points(
-    axes: "Axes", plans: Sequence[Plan], x: Sequence[float], y: Sequence[float]
-) -> None:
-    """Labels of the cuts; of a long front, those of evenly spread plans, both ends included."""
-    count = min(len(plans), _MOST_LABELS)
-    for k in dict.fromkeys(np.linspace(0, len(plans) - 1, count).round().astype(int).tolist()):
-        offset = (7, 7)
-        axes.annotate(
-            _short(short_cut(plans[k])),
-            (x[k], y[k]),
-            offset,
-            textcoords="offset points",
-            fontsize=8,
-        )
+def _number_points(axes: "Axes", x: Sequence[float], y: Sequence[float]) -> None:
+    """Numbers as in the key and the table; points that touch share theirs."""
+    (left, right), (low, top) = axes.get_xlim(), axes.get_ylim()
+    across, up = (np.array(x) - left) / (right - left), (np.array(y) - low) / (top - low)
+    groups = [[0]]
+    for k in range(1, len(x)):
+        last = groups[-1][-1]
+        if abs(across[k] - across[last]) < _NEAR and abs(up[k] - up[last]) < _NEAR:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+    for group in groups:
+        first, last = group[0], group[-1]
+        number = f"{first + 1}" if first == last else f"{first + 1}–{last + 1}"
+        beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "zorder": 4}
+        axes.annotate(number, (x[first], y[first]), (6, 7), **beside)
+
+
+def _key(axes: "Axes", plans: Sequence[Plan]) -> None:
+    """Which cut each number is; of a long front only the first and the last ones."""
+    shown = list(range(len(plans)))
+    if len(plans) > _MOST_LINES:
+        shown = [*shown[: _MOST_LINES // 2], *shown[-_MOST_LINES // 2 :]]
+    for line, k in enumerate(shown):
+        gap = k > 0 and line > 0 and k - 1 != shown[line - 1]
+        text = f"{k + 1}  {_short(short_cut(plans[k]))}" + ("   (others above left out)" * gap)
+        axes.text(0, 1 - line / _MOST_LINES, text, va="top", fontsize=8)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.axis("off")
+    axes.set_title("cut behind", loc="left", fontsize=10)
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 46 else f"{text[:24]}…{text[-20:]}"
+    return text if len(text) <= 40 else f"{text[:22]}…{text[-16:]}"
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -51,7 +51,8 @@ def cut(records: Records) -> str:
 def _cut(plan: Plan) -> str:
     if not plan.crossing:
         return plan.cut_name
-    return f"{plan.cut_name} ({len(plan.end_layers)}{_GLUE}layers)"
+    count = len(plan.end_layers)
+    return f"{plan.cut_name} ({count}{_GLUE}layer{'s' * (count > 1)})"
 
 
 # --- Cells ----------------------------------------------------------------------------------------

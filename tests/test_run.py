@@ -101,9 +101,42 @@ def test_plan_of_a_layer_graph_from_a_file(tmp_path: Path, graph: Path):
     assert summary["plan_link_ms"] == pytest.approx(1)
 
 
+def test_a_plan_is_explained_and_drawn(tmp_path: Path, hydra, graph: Path, capsys):
+    # As above; the runner-up is cloud-only at 8 bit: 24 + 976 bytes, 5 ms.
+    here = tmp_path / "plan"
+    best = do(
+        here,
+        *("job=plan", "model=dag_file", f"model.path={graph}", "precision=fixed"),
+        *("precision.bits=4", "bandwidth.mbps=8", "planner.objective=paper"),
+    )
+    assert best == pytest.approx(4)
+    assert {p.name for p in here.iterdir()} >= {"graph.png", "schedule.png", "plan.json"}
+    summary = json.loads((here / "summary.json").read_text())
+    assert summary["plan_runner_up_objective_ms"] == pytest.approx(5)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Runner-up: in (1 layer on the end) costs 5.000 ms against 4.000 ms" in said
+
+
+def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: Path):
+    # Cloud-only: 1 + 2 = 3 ms, period 2; cut behind a: 4 ms, period 2. Device-only: 11 ms.
+    here = tmp_path / "front"
+    do(
+        here,
+        *("job=plan", "model=dag_file", f"model.path={graph}", "precision=fixed"),
+        *("precision.bits=4", "bandwidth.mbps=8", "planner.objective=pareto"),
+    )
+    front = json.loads((here / "pareto.json").read_text())
+    assert [plan["cut"] for plan in front["front"]] == ["in"]
+    assert front["front"][0]["latency_s"] == pytest.approx(0.003)
+    assert front["front"][0]["period_s"] == pytest.approx(0.002)
+    assert (front["exact"], front["evaluations"]) == (True, 3)
+    assert (here / "pareto.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (("planner.objective=pareto",), "objective = pareto lists many plans and chooses none"),
         (("bandwidth.mbps=-3",), "bandwidth.mbps = -3: should be greater than 0"),
         (("precision.bits=0",), "precision.bits = 0: should be 1, 2"),
         (("method=nope",), "Available options in 'method'"),

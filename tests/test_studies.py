@@ -118,7 +118,7 @@ def test_a_block_of_many_branches_is_searched_in_time_linear_in_its_depth():
     """Evaluations, which no busy machine disturbs."""
     effort = [
         Planner(moves="one")
-        .plan(complexity.balanced(np.random.default_rng(0), complexity.block(20, layers), 20))
+        .plan(complexity.balanced_block(np.random.default_rng(0), 20, layers))
         .evaluations
         for layers in (10, 40)
     ]

@@ -21,12 +21,12 @@ def main(config: DictConfig) -> float | None:
     try:
         return run_job(config, call)
     except CoachError as error:
+        print(f"error: {error}", file=sys.stderr)
         if call.sweep is not None:
             raise error.with_traceback(None) from None
-        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: the run is marked KILLED, what was finished is kept", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -78,9 +78,10 @@ class Builder:
 
     def world(self) -> World:
         """Everything a run needs; data and weights only where accuracy is to be measured."""
-        outcomes, samples = (self._outcomes(), self._samples()) if self.trained else (None, None)
         trace = self.trace()
-        problem = replace(self.problem(trace), outcomes=outcomes)
+        problem = self.problem(trace)  # before any training: a mistake in it must show at once
+        outcomes, samples = (self._outcomes(), self._samples()) if self.trained else (None, None)
+        problem = replace(problem, outcomes=outcomes)
         return World(self.config, problem, trace, samples, self._identity())
 
     def problem(self, trace: Trace) -> Problem:
@@ -124,7 +125,9 @@ class Builder:
         """Widths of crossing tensors; searched only where the model has answers."""
         given, input_bits = self.config.precision, self.config.input.bits
         if isinstance(given, SearchedPrecision) and self.trained:
-            return SearchedBits(self.answers("calib"), given.limit_points, input_layer, input_bits)
+            return SearchedBits(
+                lambda: self._calibration, given.limit_points, input_layer, input_bits
+            )
         return FixedBits(given.bits, input_layer, input_bits)
 
     @cached_property
@@ -216,6 +219,10 @@ class Builder:
 
         data = getattr(self._splits, split)
         return TorchOutcomes(self.weights, data, self.codec, self.cache, progress=self._progress)
+
+    @cached_property
+    def _calibration(self) -> "TorchOutcomes":
+        return self.answers("calib")
 
     def _outcomes(self) -> Outcomes:
         """Answers with the bytes of the graph that is timed."""

@@ -43,7 +43,7 @@ class _Open(BaseModel):
 
 
 def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
+    return value if value is None or isinstance(value, list | tuple) else [value]
 
 
 class Steps(_Group):
@@ -218,7 +218,7 @@ class Config(_Group):
     weights: str
     stream: Literal["low", "medium", "high"]
     seed: NonNegativeInt
-    references: tuple[str, ...] | None
+    references: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)]
     rtt_ms: NonNegativeFloat
     result_return: bool
     t_max_ms: PositiveFloat | None
@@ -262,6 +262,7 @@ def _sentence(plain: Any, detail: Mapping[str, Any]) -> tuple[str, str]:
         elif detail["type"] == "missing" and part == detail["loc"][-1]:
             keys.append(str(part))
     rule = detail["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    rule = "is not set; it must be given" if value is None else rule
     shown = "" if isinstance(value, Mapping) else f" = {value}"
     key = ".".join(keys)
     return key, f"{key}{shown}: {rule}"

@@ -2,11 +2,11 @@
 
 `run` plans, simulates and reports; `plan` plans and explains; `precision` searches bit-widths;
 `profile` times a device; `train` fits the classifier; `study` looks at the framework itself. Each
-writes its files into the job's directory and, where asked, into MLflow.
+writes its files into the job's directory; a run is also kept in MLflow, where asked.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -41,7 +41,7 @@ from coach_exp.results.provenance import provenance
 from coach_exp.results.storage import save_tasks
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.results.timeline import save_timeline
-from coach_exp.types.errors import ConfigError, InfeasibleError
+from coach_exp.types.errors import CoachError, ConfigError
 from coach_exp.types.method import FixedPlans, Method, Problem
 from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import Plan, PlanSet
@@ -90,42 +90,49 @@ def run_job(raw: DictConfig, call: Invocation) -> float | None:
 
 
 def _run(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float | None:
-    configs = {config.method.name: raw} | _references(config, call)
-    methods = {name: _method(each) for name, each in configs.items()}
     tracker = tracking.open_tracker(config.output.root, **config.tracking.model_dump())
-    world = Builder(config, display.progress).world()
-    plain = _plain(raw)
-    digest = tracking.config_hash(plain, **world.identity)
     sweep = tracker.sweep(str(call.sweep), call.sweep.name) if call.sweep else nullcontext()
     with sweep as parent:
+        method, references = _method(raw), _references(config, call)
+        world = Builder(config, display.progress).world()
+        plain = _plain(raw)
+        digest = tracking.config_hash(plain, **world.identity)
         done = tracker.finished_run(digest) if call.sweep else None
         if done is not None:
             display.say(f"{call.name}: finished before as run {done.id}, not run again")
             return done.metrics.get("throughput_its")
-        tags = {"coach.method": config.method.name, "coach.job": "run"}
+        tags = {"coach.method": method.name, "coach.job": "run"}
         with tracker.run(
             call.name, config_hash=digest, params=plain, tags=tags, parent=parent
         ) as run:
-            results = [_simulated(methods.pop(config.method.name), raw, world, display)]
-            for name, method in methods.items():
-                try:
-                    results.append(_simulated(method, configs[name], world, display))
-                except InfeasibleError as error:  # a reference that cannot run is left out, aloud
-                    display.say(f"{name} is left out: {error}")
-            files = _save(results, world, call.directory)
-            run.log_metrics(results[0].metrics())
-            run.log_files(files[config.method.name])
-            for other in results[1:]:
-                with tracker.run(
-                    other.method,
-                    params=_plain(other.config),
-                    tags={"coach.method": other.method, "coach.job": "run"},
-                    parent=run.id,
-                ) as nested:
-                    nested.log_metrics(other.metrics())
-                    nested.log_files(files[other.method])
+            result = _simulated(method, raw, world, display)
+            _keep(result, world, call.directory, run)
+            beside = _run_references(references, world, call.directory, tracker, run, display)
+            results = [result, *beside]
+            run.log_files(_pictures(results, world, call.directory))
     _show(results, world, call, config, display)
-    return results[0].summary["throughput_its"].value
+    return result.summary["throughput_its"].value
+
+
+def _run_references(
+    configs: Mapping[str, DictConfig],
+    world: World,
+    directory: Path,
+    tracker: tracking.Tracker,
+    run: tracking.Run,
+    display: Display,
+) -> Iterator[Result]:
+    """Each reference as a run nested in the main one; what cannot run is left out, aloud."""
+    for name, raw in configs.items():
+        try:
+            result = _simulated(_method(raw), raw, world, display)
+        except CoachError as error:
+            display.say(f"{name} is left out: {error}")
+            continue
+        tags = {"coach.method": name, "coach.job": "run"}
+        with tracker.run(name, params=_plain(raw), tags=tags, parent=run.id) as nested:
+            _keep(result, world, directory / "references" / name, nested)
+        yield result
 
 
 def _references(config: Config, call: Invocation) -> dict[str, DictConfig]:
@@ -160,11 +167,12 @@ def _planned(method: Method, problem: Problem) -> tuple[PlanSet, float]:
 
 
 def _simulated(method: Method, raw: DictConfig, world: World, display: Display) -> Result:
-    plans, planning_s = _planned(method, world.problem)
-    plans = certified(instantiate(raw.planner, _convert_="all"), world.problem, plans)
-    total = world.problem.workload.tasks
+    problem = replace(world.problem, bits=world.problem.bits.fresh())
+    plans, planning_s = _planned(method, problem)
+    plans = certified(instantiate(raw.planner, _convert_="all"), problem, plans)
+    total = problem.workload.tasks
     records = simulate(
-        world.problem,
+        problem,
         method.controller(plans),
         world.trace,
         world.estimator(),
@@ -200,25 +208,24 @@ def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
 # --- Files and the screen -------------------------------------------------------------------------
 
 
-def _save(results: list[Result], world: World, directory: Path) -> dict[str, list[Path]]:
-    """The files of every method, the main one's in `directory`; the pictures compare them all."""
-    origin = provenance() | {"identity": world.identity}
-    files = {}
-    for result in results:
-        here = directory if result is results[0] else directory / "references" / result.method
-        here.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(result.config, here / "config.yaml", resolve=True)
-        _write_json(here / "plan.json", result.plans.as_json())
-        _write_json(here / "summary.json", result.metrics())
-        _write_json(here / "provenance.json", origin)
-        save_tasks(result.records, here / "tasks.parquet")
-        save_timeline(result.records, here / "timeline.json", name=result.method)
-        files[result.method] = [here / name for name in FILES]
-    main = results[0]
-    gantt(main.records, directory / "gantt.png", title=main.method)
-    runs = {result.method: result.records for result in results}
-    throughput_plot(runs, world.trace, directory / "throughput.png")
-    files[main.method] += [directory / "gantt.png", directory / "throughput.png"]
+def _keep(result: Result, world: World, directory: Path, run: tracking.Run) -> None:
+    """Write the files of one method, and log them with its metrics."""
+    directory.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(result.config, directory / "config.yaml", resolve=True)
+    _write_json(directory / "plan.json", result.plans.as_json())
+    _write_json(directory / "summary.json", result.metrics())
+    _write_json(directory / "provenance.json", provenance() | {"identity": world.identity})
+    save_tasks(result.records, directory / "tasks.parquet")
+    save_timeline(result.records, directory / "timeline.json", name=result.method)
+    run.log_metrics(result.metrics())
+    run.log_files(directory / name for name in FILES)
+
+
+def _pictures(results: list[Result], world: World, directory: Path) -> list[Path]:
+    """The main method's first tasks, and every method's throughput over time."""
+    files = [directory / "gantt.png", directory / "throughput.png"]
+    gantt(results[0].records, files[0], title=results[0].method)
+    throughput_plot({r.method: r.records for r in results}, world.trace, files[1])
     return files
 
 
@@ -261,10 +268,16 @@ def _headline(world: World, config: Config) -> str:
 
 def _notes(results: list[Result], world: World) -> list[str]:
     """What a reader of the table must know."""
+    searched = isinstance(world.problem.bits, SearchedBits)
+    widths = (
+        "tensors not searched counting as 2 bits wide"
+        if searched
+        else f"every tensor at {world.config.precision.bits} bits, which is assumed, not searched"
+    )
     least_ms = 1e3 * results[0].plans.bounds["least_period_s"]
     bound = (
         f"bound: at the initial rate no plan or mixture of plans answers more often than every "
-        f"{least_ms:.2f} ms ({1e3 / least_ms:.0f} it/s), widths not yet searched counting as least"
+        f"{least_ms:.2f} ms ({1e3 / least_ms:.0f} it/s), {widths}"
     )
     if not world.measures_accuracy:
         return [bound, "accuracy was not measured: the model has no trained weights"]

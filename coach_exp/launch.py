@@ -32,7 +32,8 @@ class Invocation:
         try:
             return compose("config", overrides=[*kept, f"method={method}"])
         except MissingConfigException as error:
-            raise ConfigError(f"references: there is no method {method!r}: {error}") from None
+            known = ", ".join(error.options or ())
+            raise ConfigError(f"references: no method {method!r}; there are {known}") from None
 
 
 def invocation() -> Invocation:

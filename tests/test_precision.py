@@ -1,9 +1,11 @@
 """Widths on a model whose losses are written down by hand."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
+from graphs import chain
 
+from coach_exp.planner.planning import Planner
 from coach_exp.quant.precision import FixedBits, SearchedBits
 from coach_exp.types.outcomes import Crossing, Prediction
 
@@ -36,7 +38,7 @@ class Scripted:
 
 def searched(losses, **settings) -> tuple[SearchedBits, Scripted]:
     model = Scripted(losses)
-    return SearchedBits(model, 0.5, "input", **settings), model
+    return SearchedBits(lambda: model, 0.5, "input", **settings), model
 
 
 @pytest.mark.parametrize("fewest", [2, 3, 4, 5, 6, 7, 8])
@@ -87,3 +89,21 @@ def test_the_raw_input_keeps_its_own_width():
     assert table.bits("input") == 8
     fixed = FixedBits(4, "input", 32)
     assert (fixed.bits("input"), fixed.bits("a"), fixed.settle(["a"])) == (32, 4, False)
+
+
+def test_a_fresh_table_knows_the_losses_and_no_widths():
+    table, model = searched({"a": {2: 1}})
+    table.settle(["a"])
+    asked = len(model.asked)
+    fresh = table.fresh()
+    assert fresh.bits("a") == 2
+    fresh.settle(["a"])
+    assert fresh.bits("a") == table.bits("a") == 3
+    assert len(model.asked) == asked
+
+
+def test_a_given_cut_is_sent_at_searched_widths_too():
+    given = chain([0, 1, 1], [0, 1, 1], [1, 1, 1])
+    table, _ = searched({"1": {2: 9, 3: 9, 4: 0}, "in": {}})
+    plan = Planner().plan_for(replace(given, bits=table), ["in", "1"])
+    assert [c.bits for c in plan.crossing] == [4]

@@ -1,4 +1,4 @@
-"""Fitting a classifier with Lightning, and asking it for labels (design, section 11).
+"""Fitting a classifier with Lightning, and asking it for labels.
 
 In: a model, the `train` split, settings. Out: the model with the weights that did best on
 validation videos, which are taken from `train` and never from the other splits; a checkpoint.

@@ -1,4 +1,4 @@
-"""The data a config asks for, kept on disk once it is made (design, section 11).
+"""The data a config asks for, kept on disk once it is made.
 
 In: the `data` group of the config and a cache folder. Out: the four splits, memory-mapped: a run
 that needs only labels reads no pixels.

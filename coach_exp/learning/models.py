@@ -1,4 +1,4 @@
-"""Classifiers by name, and what a uint8 frame becomes before it meets one (design, section 11).
+"""Classifiers by name, and what a uint8 frame becomes before it meets one.
 
 In: a `model` config, frames. Out: a torch module in eval mode, normalised images. torch is imported
 only when a model is built: a run whose answers are known already does not need it.
@@ -77,9 +77,9 @@ def refuse_arguments(target: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
     """Turns a constructor's complaint about its arguments into a ConfigError."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise ConfigError(
-            f"model._target_={target} refuses its arguments {dict(kwargs)}: {error}; change them "
+            f"model._target_={target} refuses its arguments {dict(kwargs)}: {error!r}; change them "
             "in the model config"
         ) from error
 

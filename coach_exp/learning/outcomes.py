@@ -1,4 +1,4 @@
-"""The answers of the real model through the real codec, computed once (design, section 9).
+"""The answers of the real model through the real codec, computed once.
 
 In: weights, the samples of a split, a codec. Out: labels, features and payload sizes, as the
 `Outcomes` protocol asks for them. The first question about a cut is answered for the whole split in

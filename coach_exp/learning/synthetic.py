@@ -1,4 +1,4 @@
-"""Generated labelled video: no download, same seed, same pixels (design, section 11).
+"""Generated labelled video: no download, same seed, same pixels.
 
 In: settings. Out: the four splits. A class is a shape and its way of moving. Videos of a class
 differ in colours, background, path, size and aspect; a video's frames show one object moving on one

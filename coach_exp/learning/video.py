@@ -1,4 +1,4 @@
-"""Labelled video as arrays, and the four splits that no video may share (design, section 11).
+"""Labelled video as arrays, and the four splits that no video may share.
 
 In: frames with label, video and frame number. Out: the same, checked; a split that shares a video
 with another is refused, because thresholds calibrated on the videos of the centres promise far more

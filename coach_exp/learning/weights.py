@@ -1,4 +1,4 @@
-"""Where a model's weights come from: `none`, `hub`, `train` or a checkpoint (design, section 11).
+"""Where a model's weights come from: `none`, `hub`, `train` or a checkpoint.
 
 In: the word or path from the config, the model, the data. Out: a `Weights` value whose fingerprint
 tells one set of weights from another without importing torch, and which loads them on demand.
@@ -100,9 +100,23 @@ def trained(model: ModelSpec, train: VideoDataset, training: Training, cache_dir
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             module = model.build(train.classes)
+        _check_classes(module, model, train.classes)
         report = fit(module, train, model.input_size, training)
         save_checkpoint(module, report, path)
     return path
+
+
+def _check_classes(module: "nn.Module", model: ModelSpec, classes: int) -> None:
+    """Raises ConfigError when a model has not as many scores as the data has classes."""
+    import torch
+
+    with torch.inference_mode():
+        scores = module(torch.zeros(1, *model.input_shape)).shape[-1]
+    if scores != classes:
+        raise ConfigError(
+            f"model._target_={model.target} gives {scores} scores but the data has {classes} "
+            "classes; make it use its argument num_classes"
+        )
 
 
 def _source(target: str) -> str:

@@ -65,9 +65,13 @@ class Planner:
         return divide_conquer(model, self.moves)
 
     def plan_for(self, problem: Problem, end_layers: Iterable[str]) -> Plan:
-        """The plan of a given end set. Raises CutError when it is not closed."""
-        model = self.cost_model(problem)
-        return replace(model.plan(problem.graph.end_set(end_layers)), evaluations=1)
+        """The plan of a given end set, with settled bit-widths. Raises CutError when the set is not
+        closed, InfeasibleError when it breaks a constraint."""
+        held = problem.graph.end_set(end_layers)
+        while True:
+            plan = replace(self.cost_model(problem).plan(held), evaluations=1)
+            if not problem.bits.settle([tensor.layer for tensor in plan.crossing]):
+                return plan
 
     def cost_model(self, problem: Problem) -> CostModel:
         """The costs of a problem under this planner's objective and release."""

@@ -1,4 +1,4 @@
-"""From a torch module to a layer graph that can be cut anywhere (design section 3).
+"""From a torch module to a layer graph that can be cut anywhere.
 
 In: any module from one image tensor to class scores, and the image's shape. Out: its layers with
 sizes and costs (the paper's G = (V, E), Section III-B), and `split`: head and tail of a cut, which

@@ -1,5 +1,4 @@
-"""Layer graphs with their times in a JSON file, for tests and for models that cannot be captured
-(design section 3).
+"""Layer graphs with their times in a JSON file, for tests and for models that cannot be captured.
 
 The file is `{"layers": [{"name": "in", "inputs": [], "end_s": 0, "cloud_s": 0, "elements": 1000},
 ...]}`; a layer may give further fields of `Layer`, such as `shape` and `kind`.

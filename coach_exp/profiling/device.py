@@ -1,4 +1,4 @@
-"""Device profiles: the seconds each layer takes (design section 4). Three sources, one type.
+"""Device profiles: the seconds each layer takes. Three sources, one type.
 
 In: a layer graph. Out: a `DeviceProfile` from a roofline (`analytic`), from timing this machine
 (`measure`), or from a file (`load_profile`).

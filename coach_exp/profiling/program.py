@@ -1,4 +1,4 @@
-"""Run a captured model, whole or on either side of a cut (design section 3).
+"""Run a captured model, whole or on either side of a cut.
 
 In: the model's calls, compiled once. Out: tensors, handed over as soon as they are ready. A result
 is dropped after its last use, and nothing is computed that the side does not need.

@@ -1,4 +1,4 @@
-"""From a torch module to its torch.fx graph, ready to be cut (design section 3).
+"""From a torch module to its torch.fx graph, ready to be cut.
 
 In: a module in eval mode. Out: a graph of calls in which nothing is computed in place, so that no
 call overwrites a tensor that is still to be sent. What torch.fx cannot follow is refused with the

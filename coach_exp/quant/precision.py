@@ -5,8 +5,8 @@ plan uses are searched; until then a tensor counts as having the least width, wh
 plan from below, so planning and searching in turn ends at a plan whose widths are all known.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class FixedBits:
         """Bit-width for `layer`."""
         return self.input_bits if layer == self.input_layer else self.width
 
+    def fresh(self) -> "FixedBits":
+        """The same: there is nothing to forget."""
+        return self
+
     def settle(self, crossing: Sequence[str]) -> bool:
         """Nothing is searched, so nothing changes."""
         return False
@@ -35,14 +39,14 @@ class FixedBits:
 
 @dataclass(frozen=True)
 class SearchedBits:
-    """Widths found by dichotomous search on `calibration`, kept as they are found.
+    """Widths found by dichotomous search on what `calibration` yields when it is first needed.
 
     The loss is that of the predicted labels' accuracy against the uncut float model, in percentage
     points. A width counts only if the one above it passes as well: accuracy need not grow with
     every bit. A tensor that needs more than 8 bits goes as float16.
     """
 
-    calibration: Outcomes
+    calibration: Callable[[], Outcomes]
     limit_points: float
     input_layer: str
     input_bits: int = 8
@@ -54,6 +58,10 @@ class SearchedBits:
         if layer == self.input_layer:
             return self.input_bits
         return self.found.get(layer, LEAST)
+
+    def fresh(self) -> "SearchedBits":
+        """The same losses, no widths: what is found does not depend on who searched before."""
+        return replace(self, found={})
 
     def settle(self, crossing: Sequence[str]) -> bool:
         """Search the widths that a cut with these crossing tensors needs; True if any changed.
@@ -77,7 +85,7 @@ class SearchedBits:
     def loss_points(self, crossing: tuple[Crossing, ...]) -> float:
         """Accuracy lost on the calibration split when these tensors are sent so, in points."""
         if crossing not in self.losses:
-            ask = self.calibration
+            ask = self.calibration()
             drop = np.mean(
                 [
                     (ask.uncut(i) == ask.true_label(i))

@@ -86,11 +86,14 @@ def _lanes(
     width = scale * (until_s - begin_s)
     for lane, resource in enumerate(RESOURCES):
         axes.barh(lane, width, height=_LANE, color=_IDLE, zorder=1)
-        edges_s = (records.columns[f"{resource}_{edge}_s"][rows] for edge in ("start", "end"))
-        start, end = (np.minimum(scale * (edge_s - begin_s), width) for edge_s in edges_s)
+        from_s, to_s, busy_s = (
+            records.columns[f"{resource}_{what}_s"][rows] for what in ("start", "end", "busy")
+        )
+        start, end = (np.minimum(scale * (t - begin_s), width) for t in (from_s, to_s))
+        held = np.divide(busy_s, to_s - from_s, out=np.zeros(len(rows)), where=to_s > from_s)
         for k in np.flatnonzero(end > start):
             _task_bar(axes, lane, start[k], end[k], int(records.task[rows[k]]), width)
-        idle = f"{100 * (1 - (end - start).sum() / width):.0f} % idle"
+        idle = f"{100 * (1 - ((end - start) * held).sum() / width):.0f} % idle"
         axes.text(1.008, lane, idle, va="center", transform=axes.get_yaxis_transform())
     finish = scale * (records.finish_s[rows] - begin_s)
     early = finish[(records.decision[rows] == "exit") & (finish <= width)]

@@ -1,5 +1,4 @@
-"""What a run achieved, from its task records alone (design section 9; the measures of the paper's
-Tables I and II and of Figs. 1 and 5–7).
+"""What a run achieved, from its task records alone: the measures of the paper's tables and figures.
 
 In: `Records`. Out: a `Summary` of named metrics, each with a 95 % interval where one can be had,
 and series over time for pictures. What was not measured is absent, never zero or NaN.
@@ -226,7 +225,8 @@ def wilson(fraction: float, size: float) -> tuple[float, float]:
     z2 = _Z95**2
     centre = (fraction + z2 / (2 * size)) / (1 + z2 / size)
     half = _Z95 * sqrt(fraction * (1 - fraction) / size + z2 / (4 * size**2)) / (1 + z2 / size)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = 0.0 if fraction == 0 else max(0.0, centre - half)  # not what rounding leaves of zero
+    return low, 1.0 if fraction == 1 else min(1.0, centre + half)
 
 
 def _effective_size(values: NDArray[Any]) -> float:

@@ -1,4 +1,4 @@
-"""Where a number comes from: the code, the packages, the machine and the command (section 12).
+"""Where a number comes from: the code, the packages, the machine and the command.
 
 In: nothing but this process. Out: the contents of `provenance.json`, and the identity of the code
 that decides whether a finished run may stand for a new one.

@@ -1,4 +1,4 @@
-"""The table that compares methods, for the terminal and as Markdown (design section 12).
+"""The table that compares methods, for the terminal and as Markdown.
 
 In: one `Row` per method, made from its records alone. Out: a rich table, or Markdown with the same
 cells. A dash stands for what was not measured.
@@ -117,7 +117,7 @@ def result_table(rows: Sequence[Row], title: str = "", caption: str = "") -> "Ta
     for head, _ in COLUMNS:
         justify: Literal["left", "right"] = "left" if head in _TEXT else "right"
         # Folded, because "…" hides numbers.
-        table.add_column(Text(head), justify=justify, overflow="fold")
+        table.add_column(Text(head), justify=justify, overflow="fold", no_wrap=head == "method")
     for row in rows:
         table.add_row(*(Text(cell(row)) for _, cell in COLUMNS))
     return table

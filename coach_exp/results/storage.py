@@ -1,4 +1,4 @@
-"""Task records as `tasks.parquet`, one row per task, and back (design section 12)."""
+"""Task records as `tasks.parquet`, one row per task, and back."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,5 +1,5 @@
 """A run as a timeline for https://ui.perfetto.dev or chrome://tracing: one track per resource, one
-slice per task and resource (design section 12).
+slice per task and resource.
 
 In: `Records`. Out: `timeline.json` in Chrome's trace event format.
 """

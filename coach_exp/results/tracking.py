@@ -1,4 +1,4 @@
-"""Runs in MLflow: parameters, metrics, files, and whether a run was made before (section 12).
+"""Runs in MLflow: parameters, metrics, files, and whether a run was made before.
 
 In: a resolved config, metrics and files. Out: runs that always end in a status that
 is true (FINISHED, FAILED or KILLED), children under one parent per sweep, and the finished run that
@@ -183,8 +183,9 @@ class _MlflowRun:
         from mlflow.entities import Param
 
         entries = [Param(name, value) for name, value in params.items()]
-        for first in range(0, len(entries), _PARAMS_PER_CALL):
-            self._client.log_batch(self.id, params=entries[first : first + _PARAMS_PER_CALL])
+        with _undisturbed():
+            for first in range(0, len(entries), _PARAMS_PER_CALL):
+                self._client.log_batch(self.id, params=entries[first : first + _PARAMS_PER_CALL])
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
@@ -192,17 +193,20 @@ class _MlflowRun:
         now_ms = int(time.time() * 1e3)
         # MLflow would store infinity as 1.8e308.
         entries = [Metric(k, float(v), now_ms, 0) for k, v in metrics.items() if isfinite(v)]
-        for first in range(0, len(entries), _METRICS_PER_CALL):
-            self._client.log_batch(self.id, metrics=entries[first : first + _METRICS_PER_CALL])
+        with _undisturbed():
+            for first in range(0, len(entries), _METRICS_PER_CALL):
+                self._client.log_batch(self.id, metrics=entries[first : first + _METRICS_PER_CALL])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        self._client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
+        with _undisturbed():
+            self._client.log_batch(self.id, tags=[RunTag(*tag) for tag in tags.items()])
 
     def log_files(self, files: Iterable[Path]) -> None:
-        for file in files:
-            self._client.log_artifact(self.id, str(file))
+        with _undisturbed():
+            for file in files:
+                self._client.log_artifact(self.id, str(file))
 
 
 class _MlflowTracker:
@@ -246,22 +250,25 @@ class _MlflowTracker:
         if parent is not None:
             own["mlflow.parentRunId"] = parent
         with _terminable():
-            created = self._client.create_run(
-                self._experiment, tags=own | dict(tags or {}), run_name=name
-            )
-            run = _MlflowRun(self._client, created.info.run_id)
-            status = "FAILED"
+            run, status = None, "FAILED"
             try:
+                with _undisturbed():
+                    created = self._client.create_run(
+                        self._experiment, tags=own | dict(tags or {}), run_name=name
+                    )
+                    run = _MlflowRun(self._client, created.info.run_id)
                 run.log_params(flat(params or {}))
                 yield run
                 status = "FINISHED"
             except BaseException as error:
                 status = _status(error)
-                if status != "FINISHED":
+                if status != "FINISHED" and run is not None:
                     run.log_tags({"error": f"{type(error).__name__}: {error}"[:500]})
                 raise
             finally:
-                self._client.set_terminated(run.id, status)
+                if run is not None:
+                    with _undisturbed():
+                        self._client.set_terminated(run.id, status)
 
     def finished_run(self, config_hash: str) -> Finished | None:
         if not (self._resume and self._code.reproducible):
@@ -407,6 +414,29 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the store has been written.
+
+    An exception in the middle of a transaction becomes some other error, or leaves a run RUNNING.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: waiting.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

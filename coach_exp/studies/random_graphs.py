@@ -51,6 +51,10 @@ class SameBits:
         """The one width."""
         return self.width
 
+    def fresh(self) -> "SameBits":
+        """The same: there is nothing to forget."""
+        return self
+
     def settle(self, crossing: Sequence[str]) -> bool:
         """Nothing is searched, so nothing changes."""
         return False

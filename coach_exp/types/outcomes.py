@@ -51,6 +51,9 @@ class BitTable(Protocol):
     def bits(self, layer: str) -> int:
         """Bit-width for `layer`; the least one possible while it is not known."""
 
+    def fresh(self) -> "BitTable":
+        """A table with the same answers and no widths yet, so that no method sees another's."""
+
     def settle(self, crossing: Sequence[str]) -> bool:
         """Find the widths that a cut with these crossing tensors needs; True if any changed."""
 

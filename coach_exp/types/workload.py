@@ -1,4 +1,4 @@
-"""How tasks arrive: MLPerf's scenarios under our names (design section 9)."""
+"""How tasks arrive: MLPerf's scenarios under our names."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -51,6 +51,7 @@ FILES = (  # of each method
     *("config.yaml", "plan.json", "summary.json", "provenance.json"),
     *("tasks.parquet", "timeline.json"),
 )
+FLIP_SAMPLES = 300  # frames that job=train asks one by one, to see whether batches change answers
 PLAIN_WIDTH = 130  # columns of a table that goes to a file
 USUAL_REFERENCES = ("device_only", "cloud_only", "coach", "coach_bottleneck")
 
@@ -200,6 +201,8 @@ def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
             "plan_end_layers": len(plan.end_layers),
             "plan_evaluations": plan.evaluations,
         }
+        if plan.gap is not None:
+            facts["plan_gap_percent"] = 100 * plan.gap
         for name, value in facts.items():
             metrics[name] = metrics.get(name, 0.0) + weight * value
     return metrics
@@ -397,10 +400,17 @@ def _train(raw: DictConfig, config: Config, call: Invocation, display: Display) 
         f"accuracy on {len(right)} frames of videos it never saw: {100 * accuracy.value:.2f} % "
         f"[{100 * accuracy.lo:.2f}, {100 * accuracy.hi:.2f}]"
     )
+    flips = answers.flips(FLIP_SAMPLES)
+    display.say(f"labels that change at batch size 1: {flips} of {FLIP_SAMPLES} frames")
     display.say(f"weights: {builder.weights.checkpoint or builder.weights.source}")
     _write_json(
         call.directory / "summary.json",
-        {"accuracy": accuracy.value, "accuracy_lo": accuracy.lo, "accuracy_hi": accuracy.hi},
+        {
+            "accuracy": accuracy.value,
+            "accuracy_lo": accuracy.lo,
+            "accuracy_hi": accuracy.hi,
+            "batch_flips": flips,
+        },
     )
     return accuracy.value
 

@@ -95,6 +95,7 @@ def test_plan_of_a_layer_graph_from_a_file(tmp_path: Path, graph: Path):
     assert plan["objective"]["value"] == pytest.approx(0.004)
     assert plan["objective"]["bubbles"] == pytest.approx({"compute": 0.001, "link": 0.001})
     assert plan["lower_bound"] == plan["objective"]["value"]
+    assert plan["gap"] == 0
     assert plan["evaluations"] == 3
     assert plan["weight"] == 1
     summary = json.loads(only(tmp_path / "out", "summary.json").read_text())

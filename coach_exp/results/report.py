@@ -193,7 +193,7 @@ def _ms(*seconds: float) -> str:
 def _certified(plan: Plan) -> str:
     if plan.lower_bound is None:
         return UNMEASURED
-    gap = plan.objective.value / plan.lower_bound - 1 if plan.lower_bound > 0 else 0.0
+    gap = plan.gap or 0.0
     return f"{_ms(plan.lower_bound)} (gap {100 * gap:.2f} %)"
 
 

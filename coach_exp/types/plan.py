@@ -117,6 +117,13 @@ class Plan:
         """The crossing tensors' layers, for tables; 'device-only' when nothing crosses."""
         return "+".join(c.layer for c in self.crossing) or "device-only"
 
+    @property
+    def gap(self) -> float | None:
+        """By which share the objective exceeds its lower bound, where one is known."""
+        if not self.lower_bound:
+            return None
+        return self.objective.value / self.lower_bound - 1
+
     def as_json(self, weight: float) -> dict[str, Any]:
         """The entry of `plan.json` for this plan, used for the fraction `weight` of the tasks."""
         return {
@@ -143,6 +150,7 @@ class Plan:
             "payload_bytes": list(self.payload_bytes),
             "evaluations": self.evaluations,
             "lower_bound": self.lower_bound,
+            "gap": self.gap,
         }
 
 

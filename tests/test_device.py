@@ -115,12 +115,12 @@ def test_config_is_in_human_units() -> None:
     ("changes", "words"),
     [
         ({"peak_tflops": None}, r"device 'nx': peak_tflops: Field required"),
-        ({"peek_tflops": 1}, r"peek_tflops: Extra inputs are not permitted"),
-        ({"memory_gbps": -1}, r"memory_gbps: Input should be greater than 0"),
-        ({"bytes_per_element": 3}, r"bytes_per_element: Input should be 1, 2 or 4"),
-        ({"launch_us": "fast"}, r"launch_us: Input should be a valid number"),
+        ({"peek_tflops": 1}, r"peek_tflops = .+: Extra inputs are not permitted"),
+        ({"memory_gbps": -1}, r"memory_gbps = .+: should be greater than 0"),
+        ({"bytes_per_element": 3}, r"bytes_per_element = .+: should be 1, 2 or 4"),
+        ({"launch_us": "fast"}, r"launch_us = .+: should be a valid number"),
         ({"efficiency": {"conv": 0.5}}, r"efficiency\.depthwise: Field required"),
-        ({"efficiency": {"conv": 1.5}}, r"efficiency\.conv: Input should be less than or equal"),
+        ({"efficiency": {"conv": 1.5}}, r"efficiency\.conv = .+: should be less than or equal"),
     ],
 )
 def test_a_wrong_constant_is_named(changes: dict[str, Any], words: str) -> None:
@@ -266,10 +266,10 @@ def test_a_csv_profile(tmp_path: Path) -> None:
         (
             "p.json",
             json.dumps({"device": "x", "layer_s": {"a": "1"}}),
-            r"layer_s\.a: .*valid number",
+            r"layer_s\.a = .+: .*valid number",
         ),
         ("p.json", json.dumps({"device": "x", "layer_s": {"a": -1}}), r"layer 'a' -1.0 s"),
-        ("p.json", json.dumps({"device": "x", "layer_s": {}, "y": 1}), r"y: Extra inputs"),
+        ("p.json", json.dumps({"device": "x", "layer_s": {}, "y": 1}), r"y = .+: Extra inputs"),
         ("p.csv", "", r"must begin with the line 'layer,seconds'"),
         ("p.csv", "name,ms\na,1\n", r"must begin with the line 'layer,seconds'"),
         ("p.csv", "layer,seconds\na,1,2\n", r"p\.csv:2 is \['a', '1', '2'\]"),

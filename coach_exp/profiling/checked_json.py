@@ -1,7 +1,8 @@
 """Read a JSON file that a user wrote; a mistake in it is named with the place where it stands."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,7 +36,13 @@ def read_checked(path: Path, description: type[Described], error: type[CoachErro
 
 
 def mistakes(found: ValidationError, limit: int = 5) -> str:
-    """The first few mistakes in words: `layers.2.end_s: Field required; ...`."""
-    return "; ".join(
-        f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in found.errors()[:limit]
-    )
+    """The first few mistakes in words: `layers.2.end_s = -1: should be greater than 0; ...`."""
+    return "; ".join(map(_mistake, found.errors()[:limit]))
+
+
+def _mistake(error: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, error["loc"])) or "the file"
+    value = error["input"]
+    scalar = error["loc"] and isinstance(value, str | int | float)
+    shown = f" = {value}" if scalar else ""
+    return f"{place}{shown}: {error['msg'].replace('Input should', 'should')}"

@@ -278,9 +278,10 @@ def _notes(results: list[Result], world: World) -> list[str]:
         else f"every tensor at {world.config.precision.bits} bits, which is assumed, not searched"
     )
     least_ms = 1e3 * results[0].plans.bounds["least_period_s"]
+    rate = f" ({1e3 / least_ms:.0f} it/s)" if least_ms > 0 else ""
     bound = (
         f"bound: at the initial rate no plan or mixture of plans answers more often than every "
-        f"{least_ms:.2f} ms ({1e3 / least_ms:.0f} it/s), {widths}"
+        f"{least_ms:.2f} ms{rate}, {widths}"
     )
     if not world.measures_accuracy:
         return [bound, "accuracy was not measured: the model has no trained weights"]

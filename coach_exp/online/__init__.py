@@ -1,1 +1,0 @@
-"""The online component: semantic cache, thresholds, and the decision per task."""

@@ -17,13 +17,14 @@ from coach_exp.config import Analytic, Config, Measured, SearchedPrecision, Step
 from coach_exp.network import trace as traces
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import Trace
+from coach_exp.online.decision_cost import host_decision_s
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits, SearchedBits
 from coach_exp.results.provenance import code
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
-from coach_exp.types.method import Link, Problem
+from coach_exp.types.method import Calibration, Link, Problem
 from coach_exp.types.outcomes import BitTable, Codec, Outcomes
 from coach_exp.types.profile import DeviceProfile
 
@@ -81,7 +82,7 @@ class Builder:
         trace = self.trace()
         problem = self.problem(trace)  # before any training: a mistake in it must show at once
         outcomes, samples = (self._outcomes(), self._samples()) if self.trained else (None, None)
-        problem = replace(problem, outcomes=outcomes)
+        problem = replace(problem, outcomes=outcomes, calibration=self._learned())
         return World(self.config, problem, trace, samples, self._identity())
 
     def problem(self, trace: Trace) -> Problem:
@@ -179,6 +180,7 @@ class Builder:
                 torch_device=given.torch_device,
                 repeats=given.repeats,
                 warmup=given.warmup,
+                decisions=lambda graph: host_decision_s(graph, self.codec),
                 progress=lambda done, total: self._progress("profiling layers", done, total),
             )
         return device.load_profile(given.path)
@@ -213,7 +215,11 @@ class Builder:
         training = Training.of(self.config.training)
         return resolve_weights(self.config.weights, spec, self._splits.train, training, self.cache)
 
-    def answers(self, split: Literal["calib", "stream"]) -> "TorchOutcomes":
+    def _learned(self) -> Calibration | None:
+        """What an online part may learn from; nothing is computed until it is asked for."""
+        return Calibration(self.answers("centres"), self._calibration) if self.trained else None
+
+    def answers(self, split: Literal["centres", "calib", "stream"]) -> "TorchOutcomes":
         """The model's answers on a split at the data's resolution."""
         from coach_exp.learning.outcomes import TorchOutcomes
 

@@ -28,6 +28,7 @@ from pydantic import (
 
 from coach_exp.planner.planning import ObjectiveName, SearchName
 from coach_exp.types.errors import ConfigError
+from coach_exp.types.online import Budget, Rule, Update
 from coach_exp.types.plan import Release
 from coach_exp.types.workload import Workload
 
@@ -142,6 +143,30 @@ class SearchedPrecision(_Group):
     cuts: PositiveInt
 
 
+class CacheGroup(_Group):
+    """The online part; see `online.method.Online`."""
+
+    target: str = Field(alias="_target_")
+    exits: bool
+    adjust: bool
+    rule: Rule
+    update: Update
+    count_cap: PositiveInt | None
+    budget: Budget
+    limit_points: PositiveFloat = Field(lt=100)
+    delta: PositiveFloat = Field(lt=1)
+    max_bits: Width | None
+
+
+class ReplanGroup(_Group):
+    """When a method changes its plan; see `online.replan.Replan`."""
+
+    target: str = Field(alias="_target_")
+    mbps: tuple[PositiveFloat, ...]
+    period_s: PositiveFloat
+    change: NonNegativeFloat
+
+
 class WorkloadGroup(_Group):
     """How tasks arrive; see `types.workload.Workload`."""
 
@@ -209,6 +234,8 @@ class Config(_Group):
     planner: PlannerGroup
     quantizer: Quantizer
     precision: Annotated[FixedPrecision | SearchedPrecision, Field(discriminator="kind")]
+    cache: CacheGroup
+    replan: ReplanGroup
     workload: WorkloadGroup
     tracking: Tracking
     training: Mapping[str, Any]

@@ -25,6 +25,7 @@ from coach_exp.config import Config, SearchedPrecision, validated
 from coach_exp.launch import Invocation
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import steps
+from coach_exp.online.decision_cost import crossing_decision_s
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
@@ -35,6 +36,7 @@ from coach_exp.results import report, tracking
 from coach_exp.results.explain import explain, main_plan
 from coach_exp.results.figures import gantt, throughput_plot
 from coach_exp.results.metrics import Summary, drop, ratio, summarise
+from coach_exp.results.online_pictures import adaptation_plot, curves_json, threshold_curves
 from coach_exp.results.plan_pictures import front_picture, graph_picture, schedule_picture
 from coach_exp.results.progress import Display
 from coach_exp.results.provenance import provenance
@@ -53,7 +55,7 @@ FILES = (  # of each method
 )
 FLIP_SAMPLES = 300  # frames that job=train asks one by one, to see whether batches change answers
 PLAIN_WIDTH = 130  # columns of a table that goes to a file
-USUAL_REFERENCES = ("device_only", "cloud_only", "coach", "coach_bottleneck")
+USUAL_REFERENCES = ("device_only", "cloud_only", "coach_offline", "coach", "coach_bottleneck")
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,14 @@ class Result:
     planning_s: float
     records: Records
     summary: Summary
+    host_decision_s: float | None = None
 
     def metrics(self) -> dict[str, float]:
         """The flat `summary.json`: metrics of the records, and those of the planner."""
-        return {**self.summary.as_dict(), **plan_metrics(self.plans, self.planning_s)}
+        metrics = {**self.summary.as_dict(), **plan_metrics(self.plans, self.planning_s)}
+        if self.host_decision_s is not None:
+            metrics["decision_host_ms"] = 1e3 * self.host_decision_s
+        return metrics
 
 
 def run_job(raw: DictConfig, call: Invocation) -> float | None:
@@ -180,7 +186,18 @@ def _simulated(method: Method, raw: DictConfig, world: World, display: Display) 
         world.samples,
         progress=lambda done: display.progress(f"simulating {method.name}", done, total),
     )
-    return Result(method.name, raw, plans, planning_s, records, summarise(records))
+    host_s = _host_decision_s(problem, plans)
+    return Result(method.name, raw, plans, planning_s, records, summarise(records), host_s)
+
+
+def _host_decision_s(problem: Problem, plans: PlanSet) -> float | None:
+    """What the main plan's decision takes on this machine, to stand beside T_e's share of it; None
+    where nothing is decided online."""
+    main = main_plan(plans)
+    if main.online is None:
+        return None
+    layers = [problem.graph[tensor.layer] for tensor in main.crossing]
+    return crossing_decision_s(layers, problem.graph.sink.elements, problem.codec)
 
 
 def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
@@ -197,6 +214,7 @@ def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
             "plan_objective_ms": 1e3 * plan.objective.value,
             "plan_bubble_compute_ms": 1e3 * plan.objective.bubbles.compute_s,
             "plan_bubble_link_ms": 1e3 * plan.objective.bubbles.link_s,
+            "plan_decision_ms": 1e3 * plan.decision_s,
             "plan_payload_kib": sum(plan.payload_bytes) / 1024,
             "plan_end_layers": len(plan.end_layers),
             "plan_evaluations": plan.evaluations,
@@ -222,6 +240,20 @@ def _keep(result: Result, world: World, directory: Path, run: tracking.Run) -> N
     save_timeline(result.records, directory / "timeline.json", name=result.method)
     run.log_metrics(result.metrics())
     run.log_files(directory / name for name in FILES)
+    run.log_files(_online_files(result, world, directory))
+
+
+def _online_files(result: Result, world: World, directory: Path) -> list[Path]:
+    """Thresholds and their curves, and how the bits followed the link."""
+    table = main_plan(result.plans).online
+    if table is None:
+        return []
+    names = ("calibration.json", "calibration.png", "adaptation.png")
+    data, curves, adaptation = (directory / name for name in names)
+    _write_json(data, curves_json(table))
+    threshold_curves(table, curves, world.config.cache.limit_points, title=result.method)
+    adaptation_plot({result.method: result.records}, world.trace, adaptation)
+    return [data, curves, adaptation]
 
 
 def _pictures(results: list[Result], world: World, directory: Path) -> list[Path]:
@@ -293,6 +325,7 @@ def _notes(results: list[Result], world: World) -> list[str]:
         bound,
         f"accuracy of the uncut float model on these tasks: {100 * uncut.value:.1f} % "
         f"[{100 * uncut.lo:.1f}, {100 * uncut.hi:.1f}]; drops are against it, in points",
+        *report.online_notes({r.method: main_plan(r.plans) for r in results}),
     ]
 
 

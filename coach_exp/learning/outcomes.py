@@ -82,6 +82,10 @@ class TorchOutcomes:
         """Ground truth of a sample."""
         return int(self._data.label[sample])
 
+    def video(self, sample: int) -> int:
+        """The video or track that a sample belongs to."""
+        return int(self._data.video[sample])
+
     def uncut(self, sample: int) -> int:
         """Label that the whole float model predicts."""
         return int(self._uncut[sample])

@@ -36,6 +36,10 @@ class RescaledOutcomes:
         """Ground truth of a sample."""
         return self.measured.true_label(sample)
 
+    def video(self, sample: int) -> int:
+        """The video or track that a sample belongs to."""
+        return self.measured.video(sample)
+
     def uncut(self, sample: int) -> int:
         """Label that the whole float model predicts."""
         return self.measured.uncut(sample)

@@ -90,6 +90,8 @@ class CostModel:
     """The costs of one problem as arrays over layer positions.
 
     `end_s`, `cloud_s`: seconds of each layer; `send_s`, `send_bytes`: of its output on the link;
+    `decide_s`: end seconds to decide about its output and pack it, which a task spends on every
+    crossing tensor once the last is there, 0 where nothing is decided at the cut;
     `end_before[i]`: end seconds of layers 0 … i; `cloud_from[i]`: cloud seconds of layers i … sink.
     """
 
@@ -107,6 +109,9 @@ class CostModel:
             for layer, bits in zip(graph.layers, self.bits, strict=True)
         )
         self.send_s = tuple(8 * size / problem.link.bandwidth_bps for size in self.send_bytes)
+        self.decide_s = (0.0,) * len(graph)
+        if release == "after_decision":
+            self.decide_s = problem.end.decision_seconds(graph)
         self.end_before = tuple(accumulate(self.end_s))
         self.cloud_from = tuple(accumulate(reversed(self.cloud_s)))[::-1]
         self.chain = cut_vertices(graph)
@@ -132,7 +137,8 @@ class CostModel:
     def boundary(self, block: int) -> Candidate:
         """The cut just behind the block's entry: exactly one tensor crosses."""
         entry = self.chain[block]
-        stage = StageTimes(self.end_before[entry], self.send_s[entry], self.cloud_from[entry + 1])
+        end_s = self.end_before[entry] + self.decide_s[entry]
+        stage = StageTimes(end_s, self.send_s[entry], self.cloud_from[entry + 1])
         latency_s = stage.total_s + self.half_rtt_s + self.return_s
         return self.rank(block, (), stage, Overlap(0.0, 0.0), latency_s, crosses_input=entry == 0)
 
@@ -179,7 +185,8 @@ class CostModel:
         """No cut inside the block has a lower objective."""
         entry, exit_ = self.span(block)
         least_send_s = min(self.send_s[entry:exit_])
-        end = Range(self.end_before[entry], self.end_before[exit_ - 1])
+        deciding_s = sum(self.decide_s[entry:exit_])
+        end = Range(self.end_before[entry], self.end_before[exit_ - 1] + deciding_s)
         cloud = Range(self.cloud_from[exit_], self.cloud_from[entry + 1])
         latency_s = end.low + least_send_s + cloud.low + self.half_rtt_s + self.return_s
         return self.objective.floor(end, Range(least_send_s, inf), cloud, latency_s)
@@ -224,6 +231,8 @@ class CostModel:
             ready_s=schedule.ready_s,
             cloud_work_s=schedule.work_s,
             payload_bytes=tuple(self.send_bytes[i] for i in schedule.sent),
+            decision_s=sum(self.decide_s[i] for i in schedule.sent),
+            link_bps=self.problem.link.bandwidth_bps,
         )
 
 
@@ -247,7 +256,7 @@ class BlockCut:
         self._cloud_users = [len(u) for u in users]
         self._on_end = bytearray(self.exit - self.entry + 1)
         self._on_end[0] = True
-        self._end_s = model.end_before[self.entry]
+        self._end_s = model.end_before[self.entry] + model.decide_s[self.entry]
         self._link_s = model.send_s[self.entry]
         self._cloud_s = model.cloud_from[self.entry + 1]
 
@@ -288,25 +297,27 @@ class BlockCut:
         model, offset = self.model, layer - self.entry
         self._on_end[offset] = True
         self._held[self.runs.run_of[offset]] += 1
-        self._end_s += model.end_s[layer]
+        self._end_s += model.end_s[layer] + model.decide_s[layer]
         self._cloud_s -= model.cloud_s[layer]
         self._link_s += model.send_s[layer]
         for source in model.graph.predecessors[layer]:
             self._cloud_users[source - self.entry] -= 1
             if self._cloud_users[source - self.entry] == 0:
                 self._link_s -= model.send_s[source]
+                self._end_s -= model.decide_s[source]
 
     def to_cloud(self, layer: int) -> None:
         """Move a layer whose successors are all on the cloud back."""
         model, offset = self.model, layer - self.entry
         self._on_end[offset] = False
         self._held[self.runs.run_of[offset]] -= 1
-        self._end_s -= model.end_s[layer]
+        self._end_s -= model.end_s[layer] + model.decide_s[layer]
         self._cloud_s += model.cloud_s[layer]
         self._link_s -= model.send_s[layer]
         for source in model.graph.predecessors[layer]:
             if self._cloud_users[source - self.entry] == 0:
                 self._link_s += model.send_s[source]
+                self._end_s += model.decide_s[source]
             self._cloud_users[source - self.entry] += 1
 
     def floor(self) -> float:

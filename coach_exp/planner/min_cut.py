@@ -95,7 +95,8 @@ def _network(model: CostModel, span: Sequence[int], weights: Weights) -> nx.DiGr
         users = model.graph.successors[layer]
         sent = ("sent", layer)  # the tensor crosses once, however many consumers it has
         if layer > 0 or model.problem.raw_input_may_cross:
-            network.add_edge(layer, sent, capacity=weights.link * model.send_s[layer])
+            crossing_s = weights.link * model.send_s[layer] + weights.end * model.decide_s[layer]
+            network.add_edge(layer, sent, capacity=crossing_s)
         else:
             network.add_edge(layer, sent)
         for user in users:

@@ -39,7 +39,7 @@ def gantt(records: Records, path: Path, tasks: int = 20, title: str = "") -> Non
     until_s = float(records.finish_s[order[:tasks]].max())
     shown = order[records.end_start_s[order] < until_s]
     unit, scale = ("ms", 1e3) if until_s - begin_s < 10 else ("s", 1.0)
-    figure = _figure(10, 2.9)
+    figure = new_figure(10, 2.9)
     axes = figure.add_subplot()
     exits = _lanes(axes, records, shown, begin_s, until_s, scale)
     axes.set_xlim(0, scale * (until_s - begin_s))
@@ -47,7 +47,7 @@ def gantt(records: Records, path: Path, tasks: int = 20, title: str = "") -> Non
     note = f"until the first {min(tasks, len(order))} tasks are answered"
     note += "; ▼ marks an early exit" if exits else ""
     axes.set_title(f"{title}, {note}" if title else note.capitalize(), loc="left", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def gantt_charts(
@@ -56,7 +56,7 @@ def gantt_charts(
     """Draw whole runs below one another on one time axis of seconds called `unit`, each under its
     title. An idle share is that of its own run's duration, which is where the grey ends.
     """
-    figure = _figure(10, 1.75 * len(runs) + 0.9)
+    figure = new_figure(10, 1.75 * len(runs) + 0.9)
     charts = figure.subplots(len(runs), sharex=True, squeeze=False)[:, 0]
     for axes, (title, records) in zip(charts, runs.items(), strict=True):
         shown = np.flatnonzero(~records.dropped.astype(bool))
@@ -69,7 +69,7 @@ def gantt_charts(
     if caption:
         wrapped = "\n".join(fill(line, 140) for line in caption.splitlines())
         figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=9, color=_GREY)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _lanes(
@@ -125,10 +125,10 @@ def throughput_plot(
     """
     until_s = max(float(np.nanmax(records.finish_s)) for records in runs.values())
     bin_s = bin_s or until_s / 40
-    figure = _figure(10, 4.4)
+    figure = new_figure(10, 4.4)
     axes = figure.add_subplot()
     if trace is not None:
-        _bandwidth(axes, trace, until_s)
+        shade_bandwidth(axes, trace, until_s)
     for order, (name, records) in enumerate(runs.items()):
         steps = throughput_over_time(records, bin_s)
         colour = _LINES[order % len(_LINES)]
@@ -145,10 +145,10 @@ def throughput_plot(
     axes.set(xlabel="time (s)", ylabel="throughput (it/s)", xlim=(0, until_s))
     axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(5, len(runs)), frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _bandwidth(axes: "Axes", trace: Trace, until_s: float) -> None:
+def shade_bandwidth(axes: "Axes", trace: Trace, until_s: float) -> None:
     """The trace as a grey step area behind the lines."""
     right = axes.twinx()
     starts_s, rates_bps = trace.steps(until_s)
@@ -165,14 +165,14 @@ def _bandwidth(axes: "Axes", trace: Trace, until_s: float) -> None:
     axes.patch.set_visible(False)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """A figure that needs no display, in inches; unlike pyplot's it is forgotten once saved."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     for axes in figure.axes:
         axes.spines[["top"]].set_visible(False)
     figure.axes[0].spines[["right"]].set_visible(False)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from coach_exp.planner.cost_model import cut_vertices
 from coach_exp.planner.pareto import Front
 from coach_exp.results.explain import short_cut
+from coach_exp.results.figures import new_figure
 from coach_exp.results.metrics import RESOURCES
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Problem
@@ -26,7 +27,6 @@ from coach_exp.types.task import Records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 END, CLOUD, LINK = "#56B4E9", "#E69F00", "#D55E00"  # of Okabe and Ito's palette
 TASKS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -70,7 +70,7 @@ def graph_picture(graph: LayerGraph, plan: Plan, path: Path, title: str = "") ->
     width, heights = max(columns, 5), [lines + 0.3]
     if expanded is not None:
         width, heights = max(width, min(expanded.columns, 20)), [lines + 0.3, expanded.rows + 0.4]
-    figure = _figure(_INCH[0] * width, _INCH[1] * sum(heights) + 0.6)
+    figure = new_figure(_INCH[0] * width, _INCH[1] * sum(heights) + 0.6)
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     _chain(panels[0], items, held, labels, width)
     _legend(panels[0], plan, title)
@@ -325,7 +325,7 @@ def schedule_picture(
     problem: Problem, plan: Plan, records: Records, path: Path, title: str = "", tasks: int = 6
 ) -> None:
     """Draw one task alone above `tasks` tasks of a simulated stream, from its middle on."""
-    figure = _figure(11, 5.8 + 0.1 * min(len(plan.crossing), _MOST_TENSORS))
+    figure = new_figure(11, 5.8 + 0.1 * min(len(plan.crossing), _MOST_TENSORS))
     above, below = figure.subplots(2, 1)
     bars = _one_task(problem, plan)
     unit, scale = ("ms", 1e3) if plan.latency_s < 10 else ("s", 1.0)
@@ -515,7 +515,7 @@ def simulated_pieces(problem: Problem, records: Records) -> list[list[_Bar]]:
 
 def front_picture(front: Front, path: Path, title: str = "") -> None:
     """Draw the non-dominated plans, what they dominate, and the boundary plans as faint dots."""
-    figure = _figure(12, 5.4)
+    figure = new_figure(12, 5.4)
     axes, beside = figure.subplots(1, 2, width_ratios=(3, 1.2))
     x = [1e3 * plan.latency_s for plan in front.plans]
     y = [1e3 * plan.stage_s.period_s for plan in front.plans]
@@ -596,10 +596,3 @@ def _key(axes: "Axes", plans: Sequence[Plan]) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:22]}…{text[-16:]}"
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """A figure that needs no display, in inches; unlike pyplot's it is forgotten once saved."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)

@@ -6,6 +6,7 @@ cells. A dash stands for what was not measured.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -53,6 +54,28 @@ def _cut(plan: Plan) -> str:
         return plan.cut_name
     count = len(plan.end_layers)
     return f"{plan.cut_name} ({count}{_GLUE}layer{'s' * (count > 1)})"
+
+
+def online_notes(plans: Mapping[str, Plan]) -> list[str]:
+    """What each method's online part rests on, in a sentence; and what a guarantee can certify."""
+    notes = []
+    for method, plan in plans.items():
+        table = plan.online
+        if table is None:
+            continue
+        bits = ", ".join(f"{rung.bits}" for rung in table.rungs)
+        exits = f"S > {table.exit_threshold:.3g}" if table.exit_threshold < inf else "none"
+        notes.append(
+            f"{method}: exits: {exits}; bits: {bits}; on the {table.videos} calibration videos "
+            f"{100 * table.exit_share:.1f} % exit, and all that is permitted loses "
+            f"{table.loss_points:.2f} points (budget {table.budget})"
+        )
+        notes += [
+            f"{method}: a loss of at most {each.limit_points:.2f} points can be certified with "
+            f"{100 * each.exit_share:.1f} % exits and {100 * each.adjusted_share:.1f} % fewer bits"
+            for each in table.certified
+        ]
+    return notes
 
 
 # --- Cells ----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
-from coach_exp.results.figures import COLOURS
+from coach_exp.results.figures import COLOURS, new_figure
 from coach_exp.results.progress import Display
 from coach_exp.studies.random_graphs import Inputs, problem
 from coach_exp.types.errors import ConfigError
@@ -317,9 +317,7 @@ def _size_table(title: str, what: str, rows: Sequence[Effort]) -> "Table":
 
 def draw(blocks: Sequence[Effort], networks: Sequence[Effort], fitted: Fits, path: Path) -> None:
     """Two panels: evaluations against the layers of one block, time against those of a network."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=150)
+    figure = new_figure(10, 4.2)
     left, right = figure.subplots(1, 2)
     _draw_blocks(left, blocks, fitted)
     _draw_networks(right, networks, fitted)

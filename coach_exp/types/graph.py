@@ -31,6 +31,7 @@ class Layer:
     param_bytes: int = 0
     input_bytes: int = 0
     non_negative: bool = False
+    channel_axis: int = 0
 
     def __post_init__(self) -> None:
         if self.elements < 0:

@@ -5,10 +5,12 @@ each task: which plan does it run (before its end part starts), and at each deci
 on, or send at how many bits? It cannot tell whether the simulator or the executor asks.
 """
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from coach_exp.types.graph import LayerGraph
+from coach_exp.types.online import SemanticTable
 from coach_exp.types.outcomes import BitTable, Codec, Outcomes
 from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
 from coach_exp.types.profile import DeviceProfile
@@ -27,6 +29,16 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The model's answers on the splits from which an online part learns before the first task, and
+    the tables made of them so far, which depend on cut and settings alone."""
+
+    centres: Outcomes
+    calib: Outcomes
+    tables: dict[Hashable, SemanticTable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Problem:
     """Everything a method may know before the first task."""
 
@@ -40,6 +52,7 @@ class Problem:
     raw_input_may_cross: bool = True
     t_max_s: float | None = None
     outcomes: Outcomes | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(slots=True)

@@ -74,6 +74,10 @@ class Outcomes(Protocol):
     def true_label(self, sample: int) -> int:
         """Ground truth of a sample."""
 
+    def video(self, sample: int) -> int:
+        """The video or track that a sample belongs to; an image may be one of its own. Numbers are
+        unique over all splits of a data set."""
+
     def uncut(self, sample: int) -> int:
         """Label that the whole float model predicts."""
 

@@ -11,6 +11,7 @@ from math import isclose
 from typing import Any, Literal
 
 from coach_exp.types.errors import ConfigError
+from coach_exp.types.online import SemanticTable
 from coach_exp.types.outcomes import Crossing
 
 Release = Literal["per_tensor", "after_decision"]
@@ -95,7 +96,9 @@ class Plan:
     `end_layers` are in execution order and `crossing` in sending order. The k-th crossing tensor is
     ready `ready_s[k]` seconds after the end starts the task; its arrival lets the cloud work
     `cloud_work_s[k]` seconds more. `release` says whether sending waits for the decision at the
-    cut. `lower_bound` bounds the objective of every plan, where known.
+    cut. `lower_bound` bounds the objective of every plan, where known. `online` is what is decided
+    at the cut, None where every task is sent as planned; deciding and packing take `decision_s`,
+    which `stage_s.end_s` includes. The plan was made for a link of `link_bps`.
     """
 
     end_layers: tuple[str, ...]
@@ -109,8 +112,11 @@ class Plan:
     cloud_work_s: tuple[float, ...]
     payload_bytes: tuple[int, ...]
     heads: tuple[DecisionPoint, ...] = ()
+    decision_s: float = 0.0
+    link_bps: float = 0.0
     evaluations: int = 0
     lower_bound: float | None = None
+    online: SemanticTable | None = field(default=None, compare=False, repr=False)
 
     @property
     def cut_name(self) -> str:
@@ -138,6 +144,8 @@ class Plan:
                 "cloud": self.stage_s.cloud_s,
             },
             "overlap_s": {"link": self.overlap_s.link_s, "cloud": self.overlap_s.cloud_s},
+            "decision_s": self.decision_s,
+            "link_bps": self.link_bps,
             "latency_s": self.latency_s,
             "objective": {
                 "name": self.objective.name,
@@ -151,6 +159,7 @@ class Plan:
             "evaluations": self.evaluations,
             "lower_bound": self.lower_bound,
             "gap": self.gap,
+            "online": None if self.online is None else self.online.as_json(),
         }
 
 

@@ -1,7 +1,7 @@
 """A device profile: the seconds each layer takes on one device. Three sources, one type."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -11,14 +11,20 @@ from coach_exp.types.graph import LayerGraph
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """Seconds per layer on the device called `device`; `provenance` says where they come from."""
+    """Seconds per layer on the device called `device`; `provenance` says where they come from.
+
+    `decision_s` are the seconds an end device takes to decide about a layer's output, should it
+    cross, and to pack it (feature, similarities, separability, range, codes);
+    empty where that is not known, and then it counts as nothing.
+    """
 
     device: str
     layer_s: Mapping[str, float]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    decision_s: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for layer, seconds in self.layer_s.items():
+        for layer, seconds in (*self.layer_s.items(), *self.decision_s.items()):
             if not (isfinite(seconds) and seconds >= 0):
                 raise ProfileError(
                     f"profile {self.device!r} gives layer {layer!r} {seconds} s; times are finite "
@@ -36,11 +42,18 @@ class DeviceProfile:
             )
         return tuple(self.layer_s[layer.name] for layer in graph.layers)
 
+    def decision_seconds(self, graph: LayerGraph) -> tuple[float, ...]:
+        """Seconds to decide about and pack each layer's output, in the graph's order."""
+        return tuple(self.decision_s.get(layer.name, 0.0) for layer in graph.layers)
+
     def slowed(self, factor: float) -> "DeviceProfile":
         """The same device, `factor` times slower (emulates a weaker one)."""
         if factor == 1:
             return self
-        scaled = {layer: seconds * factor for layer, seconds in self.layer_s.items()}
-        return DeviceProfile(
-            f"{self.device}×{factor:g}", scaled, {**self.provenance, "slowdown": factor}
+        return replace(
+            self,
+            device=f"{self.device}×{factor:g}",
+            layer_s={layer: seconds * factor for layer, seconds in self.layer_s.items()},
+            decision_s={layer: seconds * factor for layer, seconds in self.decision_s.items()},
+            provenance={**self.provenance, "slowdown": factor},
         )

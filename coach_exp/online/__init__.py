@@ -1,0 +1,1 @@
+"""COACH's online component (paper, Section III-C): semantic cache, thresholds, adaptive widths."""

@@ -1,0 +1,44 @@
+"""The model's answers as arrays, for tests that need no model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coach_exp.types.outcomes import Crossing, Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """`sent[bits]` are the labels when the widest crossing tensor has that width; others answer as
+    `uncut`, which is always right unless given."""
+
+    features: NDArray[np.float32]
+    label: NDArray[np.int64]
+    videos: NDArray[np.int64]
+    classes: int
+    sent: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+    wrong_uncut: frozenset[int] = frozenset()
+    payload_bytes: int = 1000
+
+    @property
+    def samples(self) -> int:
+        return len(self.label)
+
+    def true_label(self, sample: int) -> int:
+        return int(self.label[sample])
+
+    def video(self, sample: int) -> int:
+        return int(self.videos[sample])
+
+    def uncut(self, sample: int) -> int:
+        return -1 if sample in self.wrong_uncut else self.true_label(sample)
+
+    def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
+        return self.features[sample]
+
+    def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
+        bits = max((tensor.bits for tensor in crossing), default=0)
+        label = self.sent[bits][sample] if bits in self.sent else self.uncut(sample)
+        return Prediction(int(label), tuple(self.payload_bytes for _ in crossing))

@@ -50,14 +50,16 @@ def one_task(problem: Problem, order: Sequence[str], release: str) -> OneTask:
     rest = [layer.name for layer in problem.graph.layers if layer.name not in ended]
     if not rest:
         return OneTask(StageTimes(end_s, 0.0, 0.0), Overlap(0.0, 0.0), end_s)
+    crossing = [name for name in order if any(name in needs[other] for other in rest)]
+    if release == "after_decision":
+        end_s += sum(problem.end.decision_s.get(name, 0.0) for name in crossing)
 
     sent, link_free = [], 0.0
-    for name in order:
-        if any(name in needs[other] for other in rest):
-            joins = ended[name] if release == "per_tensor" else end_s
-            starts = max(joins, link_free)
-            link_free = starts + send_s(problem, name)
-            sent.append((name, starts, link_free))
+    for name in crossing:
+        joins = ended[name] if release == "per_tensor" else end_s
+        starts = max(joins, link_free)
+        link_free = starts + send_s(problem, name)
+        sent.append((name, starts, link_free))
     arrived = {name: left + problem.link.rtt_s / 2 for name, _, left in sent}
 
     worked, now = [], 0.0

@@ -89,7 +89,8 @@ def problem(
 
 def random_problem(rng: np.random.Generator, shape: str, size: int, **changes: Any) -> Problem:
     """A random DAG of one of the `SHAPES` with about `size` layers besides the input. Its cloud and
-    its link are slower than its end, as fast, or faster; some layers take no time on a side.
+    its link are slower than its end, as fast, or faster; some layers take no time on a side. Where
+    something is decided at the cut, that takes time for most tensors.
     """
     inputs = SHAPES[shape](rng, size)
     scale = 10.0 ** rng.integers(-1, 2, size=2)
@@ -98,8 +99,12 @@ def random_problem(rng: np.random.Generator, shape: str, size: int, **changes: A
     cloud = rng.random(len(inputs)) * scale[0] * (rng.random(len(inputs)) > 0.15)
     send = rng.random(len(inputs)) * scale[1] * 3
     end[0] = cloud[0] = 0
-    times = (dict(zip(inputs, drawn.tolist(), strict=True)) for drawn in (end, cloud, send))
-    return problem(inputs, *times, **changes)
+    deciding = 0.3 * rng.random(len(inputs)) * (rng.random(len(inputs)) > 0.3)
+    end_s, cloud_s, send_s, decision_s = (
+        dict(zip(inputs, drawn.tolist(), strict=True)) for drawn in (end, cloud, send, deciding)
+    )
+    device = DeviceProfile("end", end_s, decision_s=decision_s)
+    return problem(inputs, end_s, cloud_s, send_s, **{"end": device, **changes})
 
 
 def _chain(rng: np.random.Generator, size: int) -> Inputs:

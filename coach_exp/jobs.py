@@ -470,12 +470,13 @@ def _precision(raw: DictConfig, config: Config, call: Invocation, display: Displ
         layer = graph.layers[cuts[k]]
         table.settle([layer.name])
         sent = (Crossing(layer.name, table.bits(layer.name)),)
+        size = builder.codec.expected_bytes(layer.elements, sent[0].bits, layer.rows)
         labels = np.array([stream.predict(i, sent).label for i in range(stream.samples)])
         judged = drop(uncut, labels == truth).scaled(100)
         rows.append(
             [
                 *(layer.name, f"{cuts[k] + 1} of {len(graph)}", str(sent[0].bits)),
-                f"{builder.codec.expected_bytes(layer.elements, sent[0].bits) / 1024:.2f}",
+                f"{size / 1024:.2f}",
                 f"{table.loss_points(sent):.2f}",
                 f"{judged.value:.2f} [{judged.lo:.2f}, {judged.hi:.2f}]",
             ]

@@ -103,7 +103,7 @@ def test_each_channel_has_its_own_grid():
     tensor = floats(0, 1, 2, 3, 0, 100, 200, 300).reshape(2, 4)
     payload = PER_CHANNEL.encode(tensor, 2)
     assert PER_CHANNEL.decode(payload).tolist() == tensor.tolist()
-    assert len(payload) == HEADER_BYTES + 5 + 2 == PER_CHANNEL.expected_bytes(8, 2, channels=2)
+    assert len(payload) == HEADER_BYTES + 5 + 2 == PER_CHANNEL.expected_bytes(8, 2, rows=2)
     assert through(tensor, 2)[0].tolist() == [0, 0, 0, 0]  # one grid of step 100 for both
 
 
@@ -201,8 +201,8 @@ def test_a_range_that_ends_between_two_codes_gets_the_first_and_the_last(bits):
 @given(tensors(largest=65504.0), st.sampled_from([*range(1, 9), 16, 32]), st.booleans())
 def test_expected_bytes_are_the_bytes(tensor, bits, per_channel):
     codec: Codec = UniformAffine(per_channel=per_channel)
-    channels = tensor.shape[0] if tensor.ndim else 1
-    expected = UniformAffine(per_channel=per_channel).expected_bytes(tensor.size, bits, channels)
+    rows = tensor.shape[0] if tensor.ndim else 1
+    expected = UniformAffine(per_channel=per_channel).expected_bytes(tensor.size, bits, rows)
     assert len(codec.encode(tensor, bits)) == expected
     assert UAQ.expected_bytes(tensor.size, bits) == HEADER_BYTES + -(-tensor.size * bits // 8)
 

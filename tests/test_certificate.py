@@ -12,12 +12,13 @@ from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.plan import PlanSet
 
 
-def model_of(given):
-    return Planner(objective="bottleneck").cost_model(given)
+def model_of(given, release="per_tensor"):
+    return Planner(objective="bottleneck", release=release).cost_model(given)
 
 
-def exhaustive(given, objective, weights=(1.0, 1.0, 1.0)):
-    return Planner(search="exhaustive", objective=objective, weights=weights).plan(given)
+def exhaustive(given, objective, weights=(1.0, 1.0, 1.0), release="per_tensor"):
+    planner = Planner("exhaustive", objective, release, weights=weights)
+    return planner.plan(given)
 
 
 def test_a_layer_is_not_placed_on_the_end_when_its_input_is_on_the_cloud():
@@ -67,13 +68,14 @@ def test_the_input_that_may_not_leave_bounds_too():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("release", ["per_tensor", "after_decision"])
 @pytest.mark.parametrize("seed", range(25))
-def test_minimum_cut_is_the_best_weighted_sum_of_all_cuts(shape, seed):
+def test_minimum_cut_is_the_best_weighted_sum_of_all_cuts(shape, release, seed):
     rng = np.random.default_rng([seed, 7])
     given = random_problem(rng, shape, int(rng.integers(3, 12)))
     weights = tuple(rng.random(3) * (rng.random(3) > 0.2))
-    best = exhaustive(given, "weighted", weights).objective.value
-    found = weighted_min_cut(model_of(given), Weights(*weights))
+    best = exhaustive(given, "weighted", weights, release).objective.value
+    found = weighted_min_cut(model_of(given, release), Weights(*weights))
     assert found.value == pytest.approx(best, rel=1e-9, abs=1e-12)
     assert found.end_set == given.graph.end_set(given.graph.layers[i].name for i in found.end_set)
 

@@ -39,13 +39,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             Layer("in", elements=12, shape=(3, 2, 2), kind="input"),
             Layer("c", ("in",), 8, (2, 2, 2), "conv", 432, 80, 48),
             Layer("r", ("c",), 8, (2, 2, 2), "activation", input_bytes=32, non_negative=True),
+            Layer("p", ("r",), 8, (2, 2, 2), "view", input_bytes=32, channel_axis=2),
         ]
     )
-    end = DeviceProfile("nx", {"in": 0.0, "c": 0.25, "r": 0.125})
-    cloud = DeviceProfile("a6000", {"in": 0.0, "c": 0.5, "r": 0.0})
+    end = DeviceProfile("nx", {"in": 0.0, "c": 0.25, "r": 0.125, "p": 0.0})
+    cloud = DeviceProfile("a6000", {"in": 0.0, "c": 0.5, "r": 0.0, "p": 0.0})
     write_dag_file(tmp_path / "g.json", graph, end, cloud)
     again, end_again, cloud_again = read_dag_file(tmp_path / "g.json")
     assert again == graph
+    assert (tmp_path / "g.json").read_text().count("channel_axis") == 1  # where it is not 0
     assert end_again.layer_s == end.layer_s
     assert cloud_again.layer_s == cloud.layer_s
 
@@ -93,6 +95,12 @@ def changed(layer: int, **fields: Any) -> str:
             GraphError,
             r"'left' has shape \(2, 2\) = 4 elements but says 6",
         ),
+        (
+            changed(1, shape=[2, 3], channel_axis=2),
+            GraphError,
+            r"'left' has channel_axis 2 but shape \(2, 3\)",
+        ),
+        (changed(1, channel_axis=1), GraphError, r"'left' has channel_axis 1 but shape \(\)"),
         (changed(1, end_s=-1), ProfileError, r"'end' gives layer 'left' -1.0 s"),
         (changed(2, cloud_s=-2), ProfileError, r"'cloud' gives layer 'right' -2.0 s"),
         (changed(1, inputs=["out"]), GraphError, r"'left' takes its input from out"),

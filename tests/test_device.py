@@ -216,6 +216,9 @@ def test_a_host_profile_is_reused_until_its_conditions_change(tmp_path: Path) ->
 def test_the_fingerprint_is_of_the_structure_alone() -> None:
     assert fingerprint(small().graph) == fingerprint(small().graph)
     assert fingerprint(small().graph) != fingerprint(small(channels=5).graph)
+    layers = small().graph.layers
+    moved = [dataclasses.replace(layer, channel_axis=len(layer.shape) - 1) for layer in layers]
+    assert fingerprint(LayerGraph.of(moved)) == fingerprint(LayerGraph.of(layers))
 
 
 @pytest.mark.parametrize("device", ["mps", "toaster"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from coach_exp.learning.memo import digest
 from coach_exp.learning.models import ModelSpec, preprocess
 from coach_exp.learning.outcomes import TorchOutcomes
 from coach_exp.learning.video import VideoDataset
@@ -152,6 +153,39 @@ def test_features_of_token_models_are_means_over_tokens(data, tmp_path):
     model = Weights(spec, 20, "none", "tokens").load()
     tokens = model.embed(model.patches(preprocess(data.frames[:1], 16)).flatten(2).mT)
     assert feature(0, ("embed",)) == pytest.approx(tokens[0].mean(dim=0).detach().numpy(), abs=1e-6)
+
+
+class Last(nn.Module):
+    """An image of 5 channels, in the order [height, width, channels] before the scores."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 4, stride=4)
+        self.scores = nn.Linear(5, num_classes)
+
+    def forward(self, x):
+        return self.scores(self.conv(x).permute(0, 2, 3, 1).relu()).mean((1, 2))
+
+
+LAST = Weights(ModelSpec(f"{__name__}.Last", input_size=16), 20, "none", "last")
+
+
+def test_features_follow_the_channels_wherever_they_are(data, tmp_path):
+    outcomes = TorchOutcomes(LAST, data, CODEC, tmp_path)
+    with torch.inference_mode():
+        images = LAST.load().conv(preprocess(data.frames, 16)).relu().numpy()
+    found = np.stack([outcomes.feature(i, ("relu",)) for i in range(SAMPLES)])
+    assert found == pytest.approx(images.mean(axis=(2, 3)), abs=1e-6)
+
+
+def test_a_feature_kept_for_another_axis_is_no_answer(data, tmp_path):
+    outcomes = TorchOutcomes(LAST, data, CODEC, tmp_path)
+    outcomes.uncut(0)
+    (folder,) = (tmp_path / "outcomes").iterdir()
+    for layer in ("conv", "relu"):  # the name alone stands for the first of three axes
+        np.savez(folder / f"feature-{digest(layer)}.npz", feature=np.full((SAMPLES, 4), 7))
+    assert outcomes.feature(0, ("conv",)).tolist() == [7] * 4
+    assert outcomes.feature(0, ("relu",)).shape == (5,)
 
 
 class Tokens(nn.Module):

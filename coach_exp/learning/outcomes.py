@@ -18,7 +18,9 @@ from coach_exp.learning.memo import ArrayMemo, Arrays, digest
 from coach_exp.learning.models import preprocess
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
+from coach_exp.profiling import channels
 from coach_exp.types.errors import ConfigError, CutError
+from coach_exp.types.feature import task_feature, usual_axis
 from coach_exp.types.outcomes import Codec, Crossing, Prediction
 
 if TYPE_CHECKING:
@@ -93,8 +95,7 @@ class TorchOutcomes:
     def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
         """Task feature F: means over all but the channel axis, concatenated: [channels].
 
-        Tensors are [channels, ...], but [tokens, channels] where they have two axes. Raises
-        GraphError for an unknown layer.
+        Raises GraphError for an unknown layer.
         """
         cut = tuple(layers)
         if cut not in self._features:
@@ -142,13 +143,30 @@ class TorchOutcomes:
 
     def _feature(self, layer: str, cut: tuple[str, ...]) -> NDArray[np.float32]:
         """One layer's features [n, channels]; a pass for one of a cut's layers serves them all."""
-        saved = self._memo.load(f"feature-{digest(layer)}")
+        saved = self._memo.load(self._feature_name(layer))
         if saved is None:
             features = self._compute_features(cut)
             for name, feature in features.items():
-                self._memo.save(f"feature-{digest(name)}", {"feature": feature})
+                self._memo.save(self._feature_name(name), {"feature": feature})
             return features[layer]
         return saved["feature"]
+
+    def _feature_name(self, layer: str) -> str:
+        """Tells the channel axis as well, where it is not the one that the shape suggests."""
+        if layer not in self._axes:
+            self._model.graph.position(layer)  # raises, naming the layers there are
+        axis, axes = self._axes[layer]
+        return f"feature-{digest(layer) if axis == usual_axis(axes) else digest(layer, axis)}"
+
+    @cached_property
+    def _axes(self) -> dict[str, tuple[int, int]]:
+        """Channel axis and number of axes of each layer's output for one task.
+
+        Kept, so that known features need no model, for as long as the rules are the same.
+        """
+        rules = digest(Path(channels.__file__).read_bytes())
+        known = self._memo.get(f"axes-{rules}", self._compute_axes)
+        return dict(zip(known["layers"].tolist(), map(tuple, known["axes"].tolist()), strict=True))
 
     def _all_predictions(self, crossing: tuple[Crossing, ...]) -> list[Prediction]:
         if not crossing:
@@ -169,12 +187,20 @@ class TorchOutcomes:
         labels = [self._model.run(x).argmax(dim=1).numpy() for x in self._batches("uncut model")]
         return {"labels": np.concatenate(labels)}
 
+    def _compute_axes(self) -> Arrays:
+        layers = self._model.graph.layers
+        return {
+            "layers": np.array([layer.name for layer in layers]),
+            "axes": np.array([(layer.channel_axis, len(layer.shape)) for layer in layers]),
+        }
+
     def _compute_features(self, layers: tuple[str, ...]) -> Tensors:
-        means = [
-            {layer: _channel_means(tensor) for layer, tensor in tensors.items()}
-            for tensors in self._crossing_tensors(layers)
-        ]
-        return {layer: np.concatenate([part[layer] for part in means]) for layer in layers}
+        axes = {layer: [self._model.graph[layer].channel_axis] for layer in layers}
+        features: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
+        for tensors in self._crossing_tensors(layers):
+            for layer, batch in tensors.items():
+                features[layer] += [task_feature([one], axes[layer]) for one in batch]
+        return {layer: np.stack(each) for layer, each in features.items()}
 
     def _compute(self, crossing: tuple[Crossing, ...]) -> Arrays:
         """Labels [n] and payload bytes [n, crossing tensors]."""
@@ -229,13 +255,6 @@ class TorchOutcomes:
 
     def _images(self, first: int, last: int) -> "Tensor":
         return preprocess(self._data.frames[first:last], self._weights.model.input_size)
-
-
-def _channel_means(tensors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[n, channels, ...] or [n, tokens, channels] -> [n, channels]."""
-    if tensors.ndim == 3:
-        return tensors.mean(axis=1)
-    return tensors.reshape(*tensors.shape[:2], -1).mean(axis=2)
 
 
 def _received(codec: Codec, payloads: Iterable[bytes]) -> "Tensor":

@@ -166,7 +166,7 @@ def _rungs(problem: Problem, steps: Ladder, chosen: Thresholds) -> tuple[Rung, .
 
     def size(crossing: tuple[Crossing, ...]) -> int:
         layers = ((graph[tensor.layer], tensor.bits) for tensor in crossing)
-        return sum(expected(layer.elements, bits, layer.channels) for layer, bits in layers)
+        return sum(expected(layer.elements, bits, layer.rows) for layer, bits in layers)
 
     return tuple(
         Rung(bits, tuple(t.bits for t in crossing), size(crossing), chosen.adjust.get(bits, -inf))

@@ -52,7 +52,7 @@ class RescaledOutcomes:
         """The measured label with the timed bytes."""
         layers = (self.timed[tensor.layer] for tensor in crossing)
         sizes = (
-            self.codec.expected_bytes(layer.elements, tensor.bits, layer.channels)
+            self.codec.expected_bytes(layer.elements, tensor.bits, layer.rows)
             for layer, tensor in zip(layers, crossing, strict=True)
         )
         return Prediction(self.measured.predict(sample, crossing).label, tuple(sizes))

@@ -237,7 +237,7 @@ class _Run:
         graph, expected = self._problem.graph, self._problem.codec.expected_bytes
         layers = (graph[tensor.layer] for tensor in crossing)
         sizes = tuple(
-            expected(layer.elements, tensor.bits, layer.channels)
+            expected(layer.elements, tensor.bits, layer.rows)
             for layer, tensor in zip(layers, crossing, strict=True)
         )
         return widest, sizes, NOT_SIMULATED

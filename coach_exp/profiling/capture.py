@@ -22,7 +22,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -30,9 +30,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from coach_exp.profiling.channels import Layout, channel_axis
 from coach_exp.profiling.program import Call, Head, Program, Segment, Tail, Values, Wire
 from coach_exp.profiling.tracing import check_single_input, source_line, trace
 from coach_exp.types.errors import CaptureError, CutError
+from coach_exp.types.feature import usual_axis
 from coach_exp.types.graph import Layer, LayerGraph
 
 INPUT = "input"
@@ -245,6 +247,9 @@ class _Capture:
         self._place = {node: i for i, node in enumerate(self._live)}
         self._names = self._name_layers()
         self._non_negative: dict[fx.Node, bool] = {}
+        self._layouts: dict[fx.Node, Layout] = {}
+        for node in self._names:  # each from those before it
+            self._layouts[node] = self._layout(node)
 
     def result(
         self, module: nn.Module, input_shape: tuple[int, ...], leaves: tuple[str, ...]
@@ -355,6 +360,7 @@ class _Capture:
             param_bytes=sum(self._param_bytes(member) for member in members),
             input_bytes=sum(self._one[source].bytes for source in inputs),
             non_negative=self._is_non_negative(node),
+            channel_axis=self._channel_axis(node),
         )
 
     def _wire(self, node: fx.Node) -> Wire:
@@ -428,6 +434,56 @@ class _Capture:
         ):
             return False
         return all(self._is_non_negative(source) for source in self._sources(node))
+
+    def _channel_axis(self, node: fx.Node) -> int:
+        """The axis of one task's result that holds the channels, or that usually does."""
+        channels, wire = self._layouts[node].channels, self._wire(node)
+        sent = None if channels is None else wire.axis_sent(channels)
+        return usual_axis(len(wire.shape)) if sent is None else sent
+
+    def _layout(self, node: fx.Node) -> Layout:
+        """Of two tasks, so that the batch axis has a stride of its own."""
+        fact, wire = self._two[node], self._wire(node)
+        assert fact.shape is not None, f"{node} is no layer"
+        result = Layout(fact.shape, fact.strides)
+        if node.op == "placeholder":
+            found = 1 + usual_axis(len(wire.shape)) if wire.shape else None
+        else:
+            doer = self._doer(node)
+            sources = [self._layouts[source] for source in self._layers_read(doer)]
+            is_view = self._two[doer].is_view
+            found = channel_axis(self._callee(doer), self._told(doer), sources, result, is_view)
+        if found is None or wire.axis_sent(found) is None:
+            return result
+        return replace(result, channels=found)
+
+    def _doer(self, node: fx.Node) -> fx.Node:
+        """The call that made the elements of `node` from those of a layer: behind an item of a
+        tuple, what gave the tuple.
+        """
+        while self._two[node].is_view and self._roles[self._sources(node)[0]] == "helper":
+            node = self._sources(node)[0]
+        return node
+
+    def _layers_read(self, node: fx.Node) -> list[fx.Node]:
+        """The layers that a call reads, directly or through helpers, in the order of the call."""
+        found: dict[fx.Node, None] = {}
+        for source in self._sources(node):
+            if self._roles[source] == "layer":
+                found[source] = None
+            elif self._roles[source] == "helper":
+                found.update(dict.fromkeys(self._layers_read(source)))
+        return list(found)
+
+    def _told(self, node: fx.Node) -> Any:
+        """The axes or sizes that a call was given besides its tensor."""
+        if node.op == "call_module":
+            module = self._traced.get_submodule(str(node.target))
+            return getattr(module, "normalized_shape", None)
+        for key in ("dim", "axis", "normalized_shape"):
+            if key in node.kwargs:
+                return node.kwargs[key]
+        return node.args[1] if len(node.args) > 1 else None
 
     def _callee(self, node: fx.Node) -> str:
         if node.op == "call_module":

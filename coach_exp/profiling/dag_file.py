@@ -29,6 +29,7 @@ class _Entry(Checked):
     param_bytes: NonNegativeInt = 0
     input_bytes: NonNegativeInt = 0
     non_negative: bool = False
+    channel_axis: NonNegativeInt = 0
 
 
 class _DagFile(Checked):

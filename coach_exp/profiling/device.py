@@ -147,8 +147,11 @@ def analytic(graph: LayerGraph, spec: DeviceSpec) -> DeviceProfile:
 
 
 def fingerprint(graph: LayerGraph) -> str:
-    """A hash of the graph's structure: layers, inputs, sizes and costs, but no weights."""
-    text = json.dumps([asdict(layer) for layer in graph.layers], sort_keys=True)
+    """A hash of the graph's structure: layers, inputs, sizes and costs, but no weights, and not the
+    channel axes, on which no time depends.
+    """
+    layers = [{**asdict(layer), "channel_axis": None} for layer in graph.layers]
+    text = json.dumps(layers, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

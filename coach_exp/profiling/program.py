@@ -49,6 +49,17 @@ class Wire:
             tensor = tensor.movedim(self.axis, 0)
         return tensor if self.per_task == 1 else tensor.unflatten(0, (batch, self.per_task))
 
+    def axis_sent(self, axis: int) -> int | None:
+        """Where the model's `axis` is in `shape`; None for one that holds tasks and nothing else.
+
+        >>> Wire((4, 6, 3), axis=1, per_task=1, order=(0, 1, 2, 3)).axis_sent(3)
+        2
+        """
+        folded = self.per_task != 1
+        if axis == self.axis:
+            return 0 if folded else None
+        return axis - (axis > self.axis) + folded
+
     def back(self, tensor: Tensor) -> Tensor:
         """A received tensor [batch, *shape] as the model had it, memory layout included."""
         if self.per_task != 1:

@@ -7,7 +7,7 @@ one code stands for 0 exactly. 16 and 32 bits send float16 and float32 instead o
 
     byte 0        magic number, which also tells the version
     1             bits
-    2             number of axes, plus 128 where each channel has its own grid
+    2             number of axes, plus 128 where each row of the first has its own grid
     3..18         four sizes, unsigned 32-bit, 0 where there is no axis
     19..          float32 scale of each of g grids, then the zero point of each, one byte
     19+5g..       zeros up to `header_bytes` + 5·(g − 1)
@@ -42,10 +42,10 @@ FLOATS: dict[int, np.dtype[Any]] = {16: np.dtype("<f2"), 32: np.dtype("<f4")}
 class UniformAffine:
     """The codec of UAQ: 1 to 8 bits on an affine grid, 16 and 32 bits as floats.
 
-    `per_channel` fits a grid to each channel of [C, ...], 5 bytes a channel, instead of one to the
-    tensor. `header_bytes` is what every tensor costs besides its elements (and its further grids):
-    24 are needed, more are sent as zeros to weigh a fatter framing, and fewer can be planned with
-    but not encoded.
+    `per_channel` fits a grid to each row of the first axis, 5 bytes a row, instead of one to the
+    tensor: to each channel of [C, ...], to each token of [tokens, C]. `header_bytes` is what every
+    tensor costs besides its elements (and its further grids): 24 are needed, more are sent as zeros
+    to weigh a fatter framing, and fewer can be planned with but not encoded.
 
     Error of every element x, at 1 to 8 bits: |x − decode(encode(x))| ≤ scale·(½ + 2^(bits − 20)),
     where the second term is float32 rounding. Zeros stay zeros, larger elements never get smaller
@@ -63,14 +63,15 @@ class UniformAffine:
                 f"(the header of uaq takes {HEADER_BYTES})"
             )
 
-    def expected_bytes(self, elements: int, bits: int, channels: int = 1) -> int:
-        """Size of the payload of a tensor, exactly. `channels` matters with `per_channel` alone.
+    def expected_bytes(self, elements: int, bits: int, rows: int = 1) -> int:
+        """Size of the payload of a tensor, exactly. `rows`, the size of its first axis, matters
+        with `per_channel` alone.
 
         >>> UniformAffine().expected_bytes(200_704, 4)
         100376
         """
         _check_bits(bits)
-        grids = max(channels, 1) if self.per_channel else 1
+        grids = max(rows, 1) if self.per_channel else 1
         return self._data_at(grids if bits <= 8 else 1) + packed_bytes(elements, bits)
 
     def encode(self, tensor: NDArray[np.float32], bits: int) -> bytes:
@@ -136,7 +137,7 @@ class _Head:
 
     bits: int
     shape: tuple[int, ...]
-    own_grids: bool  # one for each channel
+    own_grids: bool  # one for each row
 
     @property
     def elements(self) -> int:

@@ -28,7 +28,7 @@ class PlainCodec:
 
     header_bytes: int = 0
 
-    def expected_bytes(self, elements: int, bits: int, channels: int = 1) -> int:
+    def expected_bytes(self, elements: int, bits: int, rows: int = 1) -> int:
         """The header and the elements without gaps."""
         return self.header_bytes + ceil(elements * bits / 8)
 

@@ -34,8 +34,8 @@ def usual_axis(axes: int) -> int:
 
 
 def _channel_means(tensor: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    shape = tensor.shape or (1,)
-    # Three axes at most: numpy adds up a long run several times as fast as runs of a few elements.
-    flat = tensor.reshape(prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
-    means: NDArray[np.float32] = flat.mean(axis=(0, 2))
-    return means
+    plain = np.ascontiguousarray(tensor)  # the order of adding up, so the last bit, depends on it
+    before, after = prod(plain.shape[:axis]), prod(plain.shape[axis + 1 :])
+    flat = plain.reshape(before, plain.shape[axis], after)
+    sums: NDArray[np.float32] = np.einsum("bca->c", flat)  # a third of the time of mean()
+    return sums / np.float32(before * after)

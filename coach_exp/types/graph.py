@@ -18,8 +18,8 @@ from coach_exp.types.errors import CutError, GraphError
 class Layer:
     """One call of the model, or its raw input.
 
-    `shape` is that of the output for one task, without the batch axis; `flops` counts a
-    multiply-accumulate as two.
+    `shape` is that of the output for one task, without the batch axis, and `channel_axis` the axis
+    of it that holds the channels; `flops` counts a multiply-accumulate as two.
     """
 
     name: str
@@ -44,10 +44,22 @@ class Layer:
                 f"says {self.elements}; "
                 f"leave one of the two out"
             )
+        if not 0 <= self.channel_axis < max(len(self.shape), 1):
+            raise GraphError(
+                f"layer {self.name!r} has channel_axis {self.channel_axis} but shape {self.shape}; "
+                "it is the place of one of the shape's axes, counted from 0"
+            )
 
     @property
     def channels(self) -> int:
-        """Size of the first axis of the output, 1 where no shape is known."""
+        """Size of the channel axis of the output, 1 where no shape is known."""
+        return self.shape[self.channel_axis] if self.shape else 1
+
+    @property
+    def rows(self) -> int:
+        """Size of the first axis of the output, 1 where no shape is known: the number of pieces
+        that a codec quantises one by one, if it does not quantise the tensor as a whole.
+        """
         return self.shape[0] if self.shape else 1
 
 

@@ -35,8 +35,10 @@ class Codec(Protocol):
     def header_bytes(self) -> int:
         """Bytes sent with every tensor besides its elements."""
 
-    def expected_bytes(self, elements: int, bits: int, channels: int = 1) -> int:
-        """Size of the whole payload, for planning; entropy-coded ones differ and are measured."""
+    def expected_bytes(self, elements: int, bits: int, rows: int = 1) -> int:
+        """Size of the whole payload of a tensor with `rows` entries along its first axis, for
+        planning; entropy-coded ones differ and are measured.
+        """
 
     def encode(self, tensor: NDArray[np.float32], bits: int) -> bytes:
         """Quantise and pack: [*shape] float32 -> payload."""

@@ -1,4 +1,4 @@
-"""Time of UAQ on the output of ResNet101's layer3 (1024×14×14), one thread.
+"""Time of UAQ and of the task feature on the output of ResNet101's layer3 (1024×14×14), one thread.
 
 python -m pytest tests/benchmarks/test_bench_codec.py --benchmark-only
 """
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from coach_exp.quant.affine import UniformAffine
+from coach_exp.types.feature import task_feature
 
 SHAPE = (1024, 14, 14)
 WIDTHS = range(1, 9)
@@ -71,3 +72,7 @@ def seconds(function, *arguments):
     start = perf_counter()
     function(*arguments)
     return perf_counter() - start
+
+
+def test_task_feature(benchmark, tensor):
+    assert benchmark(task_feature, [tensor], [0]).shape == (1024,)

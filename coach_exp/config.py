@@ -221,10 +221,18 @@ class Study(_Open):
     kind: Literal["complexity", "gaps", "fig2"]
 
 
+class Table(_Group):
+    """A table of cells, each a run: `groups` × `rows`, both names with the overrides they mean."""
+
+    title: str
+    groups: Mapping[str, tuple[str, ...]] = Field(min_length=1)
+    rows: Mapping[str, tuple[str, ...]] = Field(min_length=1)
+
+
 class Config(_Group):
     """The whole config of one job."""
 
-    job: Literal["run", "plan", "precision", "profile", "train", "study"]
+    job: Literal["run", "plan", "precision", "profile", "train", "table", "study"]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device
@@ -240,6 +248,7 @@ class Config(_Group):
     tracking: Tracking
     training: Mapping[str, Any]
     study: Study | None
+    table: Table | None
     input: Input
     output: Output
     weights: str

@@ -1,31 +1,29 @@
 """The jobs of the command line: plain functions from a config to the job's metric.
 
 `run` plans, simulates and reports; `plan` plans and explains; `precision` searches bit-widths;
-`profile` times a device; `train` fits the classifier; `study` looks at the framework itself. Each
-writes its files into the job's directory; a run is also kept in MLflow, where asked.
+`profile` times a device; `train` fits the classifier; `table` fills a table of the paper cell by
+cell; `study` looks at the framework itself. Each writes its files into the job's directory; runs
+are also kept in MLflow, where asked.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from math import ceil
 from pathlib import Path
-from time import perf_counter
-from typing import Any, cast
 
 import numpy as np
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from coach_exp.assembly import Builder, World
+from coach_exp.cells import table_of_cells
 from coach_exp.config import Config, SearchedPrecision, validated
 from coach_exp.launch import Invocation
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import steps
-from coach_exp.online.decision_cost import crossing_decision_s
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
@@ -35,47 +33,29 @@ from coach_exp.quant.precision import SearchedBits
 from coach_exp.results import report, tracking
 from coach_exp.results.explain import explain, main_plan
 from coach_exp.results.figures import gantt, throughput_plot
-from coach_exp.results.metrics import Summary, drop, ratio, summarise
-from coach_exp.results.online_pictures import adaptation_plot, curves_json, threshold_curves
+from coach_exp.results.metrics import drop, ratio
 from coach_exp.results.plan_pictures import front_picture, graph_picture, schedule_picture
 from coach_exp.results.progress import Display
-from coach_exp.results.provenance import provenance
-from coach_exp.results.storage import save_tasks
 from coach_exp.results.tables import markdown, text_table
-from coach_exp.results.timeline import save_timeline
+from coach_exp.single_run import (
+    Result,
+    keep,
+    method_of,
+    plain,
+    plan_metrics,
+    planned,
+    simulated,
+    write_json,
+)
 from coach_exp.types.errors import CoachError, ConfigError
-from coach_exp.types.method import FixedPlans, Method, Problem
+from coach_exp.types.method import FixedPlans, Problem
 from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.task import Records
 
-FILES = (  # of each method
-    *("config.yaml", "plan.json", "summary.json", "provenance.json"),
-    *("tasks.parquet", "timeline.json"),
-)
 FLIP_SAMPLES = 300  # frames that job=train asks one by one, to see whether batches change answers
 PLAIN_WIDTH = 130  # columns of a table that goes to a file
 USUAL_REFERENCES = ("device_only", "cloud_only", "coach_offline", "coach", "coach_bottleneck")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One method on the stream: its plans, the time to make them, its records, their metrics."""
-
-    method: str
-    config: DictConfig
-    plans: PlanSet
-    planning_s: float
-    records: Records
-    summary: Summary
-    host_decision_s: float | None = None
-
-    def metrics(self) -> dict[str, float]:
-        """The flat `summary.json`: metrics of the records, and those of the planner."""
-        metrics = {**self.summary.as_dict(), **plan_metrics(self.plans, self.planning_s)}
-        if self.host_decision_s is not None:
-            metrics["decision_host_ms"] = 1e3 * self.host_decision_s
-        return metrics
 
 
 def run_job(raw: DictConfig, call: Invocation) -> float | None:
@@ -87,6 +67,7 @@ def run_job(raw: DictConfig, call: Invocation) -> float | None:
         "precision": _precision,
         "profile": _profile,
         "train": _train,
+        "table": table_of_cells,
         "study": _study,
     }[config.job]
     console = Console(highlight=False)
@@ -100,20 +81,20 @@ def _run(raw: DictConfig, config: Config, call: Invocation, display: Display) ->
     tracker = tracking.open_tracker(config.output.root, **config.tracking.model_dump())
     sweep = tracker.sweep(str(call.sweep), call.sweep.name) if call.sweep else nullcontext()
     with sweep as parent:
-        method, references = _method(raw), _references(config, call)
+        method, references = method_of(raw), _references(config, call)
         world = Builder(config, display.progress).world()
-        plain = _plain(raw)
-        digest = tracking.config_hash(plain, **world.identity)
+        params = plain(raw)
+        digest = tracking.config_hash(params, **world.identity)
         done = tracker.finished_run(digest) if call.sweep else None
         if done is not None:
             display.say(f"{call.name}: finished before as run {done.id}, not run again")
             return done.metrics.get("throughput_its")
         tags = {"coach.method": method.name, "coach.job": "run"}
         with tracker.run(
-            call.name, config_hash=digest, params=plain, tags=tags, parent=parent
+            call.name, config_hash=digest, params=params, tags=tags, parent=parent
         ) as run:
-            result = _simulated(method, raw, world, display)
-            _keep(result, world, call.directory, run)
+            result = simulated(method, raw, world, display)
+            keep(result, world, call.directory, run)
             beside = _run_references(references, world, call.directory, tracker, run, display)
             results = [result, *beside]
             run.log_files(_pictures(results, world, call.directory))
@@ -132,13 +113,13 @@ def _run_references(
     """Each reference as a run nested in the main one; what cannot run is left out, aloud."""
     for name, raw in configs.items():
         try:
-            result = _simulated(_method(raw), raw, world, display)
+            result = simulated(method_of(raw), raw, world, display)
         except CoachError as error:
             display.say(f"{name} is left out: {error}")
             continue
         tags = {"coach.method": name, "coach.job": "run"}
-        with tracker.run(name, params=_plain(raw), tags=tags, parent=run.id) as nested:
-            _keep(result, world, directory / "references" / name, nested)
+        with tracker.run(name, params=plain(raw), tags=tags, parent=run.id) as nested:
+            keep(result, world, directory / "references" / name, nested)
         yield result
 
 
@@ -153,107 +134,7 @@ def _references(config: Config, call: Invocation) -> dict[str, DictConfig]:
     return composed
 
 
-def _plain(raw: DictConfig) -> dict[str, Any]:
-    """The resolved config as dictionaries, as it is hashed and logged."""
-    return cast(dict[str, Any], OmegaConf.to_container(raw, resolve=True))
-
-
-def _method(raw: DictConfig) -> Method:
-    try:
-        return cast(Method, instantiate(raw.method, _convert_="all"))
-    except Exception as error:
-        raise ConfigError(f"method._target_ = {raw.method._target_}: {error}") from error
-
-
-def _planned(method: Method, problem: Problem) -> tuple[PlanSet, float]:
-    """A method's plans, and the seconds to make them once the bit-widths they need are known."""
-    method.plan(problem)  # searches widths, which may take minutes the first time
-    began = perf_counter()
-    plans = method.plan(problem)
-    return plans, perf_counter() - began
-
-
-def _simulated(method: Method, raw: DictConfig, world: World, display: Display) -> Result:
-    problem = replace(world.problem, bits=world.problem.bits.fresh())
-    plans, planning_s = _planned(method, problem)
-    plans = certified(instantiate(raw.planner, _convert_="all"), problem, plans)
-    total = problem.workload.tasks
-    records = simulate(
-        problem,
-        method.controller(plans),
-        world.trace,
-        world.estimator(),
-        world.samples,
-        progress=lambda done: display.progress(f"simulating {method.name}", done, total),
-    )
-    host_s = _host_decision_s(problem, plans)
-    return Result(method.name, raw, plans, planning_s, records, summarise(records), host_s)
-
-
-def _host_decision_s(problem: Problem, plans: PlanSet) -> float | None:
-    """What the main plan's decision takes on this machine, to stand beside T_e's share of it; None
-    where nothing is decided online."""
-    main = main_plan(plans)
-    if main.online is None:
-        return None
-    layers = [problem.graph[tensor.layer] for tensor in main.crossing]
-    return crossing_decision_s(layers, problem.graph.sink.elements, problem.codec)
-
-
-def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
-    """What the planner promises, in the units of reports; mixtures are averaged by weight."""
-    metrics = {"planning_ms": 1e3 * planning_s}
-    for name, seconds in plans.bounds.items():
-        metrics[f"bound_{name.removesuffix('_s')}_ms"] = 1e3 * seconds
-    for plan, weight in zip(plans.plans, plans.weights, strict=True):
-        facts = {
-            "plan_end_ms": 1e3 * plan.stage_s.end_s,
-            "plan_link_ms": 1e3 * plan.stage_s.link_s,
-            "plan_cloud_ms": 1e3 * plan.stage_s.cloud_s,
-            "plan_latency_ms": 1e3 * plan.latency_s,
-            "plan_objective_ms": 1e3 * plan.objective.value,
-            "plan_bubble_compute_ms": 1e3 * plan.objective.bubbles.compute_s,
-            "plan_bubble_link_ms": 1e3 * plan.objective.bubbles.link_s,
-            "plan_decision_ms": 1e3 * plan.decision_s,
-            "plan_payload_kib": sum(plan.payload_bytes) / 1024,
-            "plan_end_layers": len(plan.end_layers),
-            "plan_evaluations": plan.evaluations,
-        }
-        if plan.gap is not None:
-            facts["plan_gap_percent"] = 100 * plan.gap
-        for name, value in facts.items():
-            metrics[name] = metrics.get(name, 0.0) + weight * value
-    return metrics
-
-
 # --- Files and the screen -------------------------------------------------------------------------
-
-
-def _keep(result: Result, world: World, directory: Path, run: tracking.Run) -> None:
-    """Write the files of one method, and log them with its metrics."""
-    directory.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(result.config, directory / "config.yaml", resolve=True)
-    _write_json(directory / "plan.json", result.plans.as_json())
-    _write_json(directory / "summary.json", result.metrics())
-    _write_json(directory / "provenance.json", provenance() | {"identity": world.identity})
-    save_tasks(result.records, directory / "tasks.parquet")
-    save_timeline(result.records, directory / "timeline.json", name=result.method)
-    run.log_metrics(result.metrics())
-    run.log_files(directory / name for name in FILES)
-    run.log_files(_online_files(result, world, directory))
-
-
-def _online_files(result: Result, world: World, directory: Path) -> list[Path]:
-    """Thresholds and their curves, and how the bits followed the link."""
-    table = main_plan(result.plans).online
-    if table is None:
-        return []
-    names = ("calibration.json", "calibration.png", "adaptation.png")
-    data, curves, adaptation = (directory / name for name in names)
-    _write_json(data, curves_json(table))
-    threshold_curves(table, curves, world.config.cache.limit_points, title=result.method)
-    adaptation_plot({result.method: result.records}, world.trace, adaptation)
-    return [data, curves, adaptation]
 
 
 def _pictures(results: list[Result], world: World, directory: Path) -> list[Path]:
@@ -262,10 +143,6 @@ def _pictures(results: list[Result], world: World, directory: Path) -> list[Path
     gantt(results[0].records, files[0], title=results[0].method)
     throughput_plot({r.method: r.records for r in results}, world.trace, files[1])
     return files
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _show(
@@ -341,8 +218,8 @@ def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -
     if config.planner.objective == "pareto":
         _front(raw, problem, call, display)
         return None
-    method = _method(raw)
-    plans, planning_s = _planned(method, problem)
+    method = method_of(raw)
+    plans, planning_s = planned(method, problem)
     planner = instantiate(raw.planner, _convert_="all")
     plans = certified(planner, problem, plans)
     main = main_plan(plans)
@@ -350,8 +227,8 @@ def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -
     metrics = plan_metrics(plans, planning_s)
     if others.runner_up is not None:
         metrics["plan_runner_up_objective_ms"] = 1e3 * others.runner_up.objective.value
-    _write_json(call.directory / "plan.json", plans.as_json())
-    _write_json(call.directory / "summary.json", metrics)
+    write_json(call.directory / "plan.json", plans.as_json())
+    write_json(call.directory / "summary.json", metrics)
     graph_picture(problem.graph, main, call.directory / "graph.png", title=method.name)
     records = _steady_state(problem, plans)
     schedule_picture(problem, main, records, call.directory / "schedule.png", title=method.name)
@@ -391,7 +268,7 @@ def _front(raw: DictConfig, problem: Problem, call: Invocation, display: Display
     and there is no one number that a sweep could optimise."""
     planner = instantiate({**raw.planner, "objective": "bottleneck"}, _convert_="all")
     front = pareto_front(planner, problem)
-    _write_json(call.directory / "pareto.json", front.as_json())
+    write_json(call.directory / "pareto.json", front.as_json())
     link_mbps = problem.link.bandwidth_bps / 1e6
     title = f"{problem.end.device} → {link_mbps:g} Mbps → {problem.cloud.device}"
     front_picture(front, call.directory / "pareto.png", title=title)
@@ -437,7 +314,7 @@ def _train(raw: DictConfig, config: Config, call: Invocation, display: Display) 
     flips = answers.flips(FLIP_SAMPLES)
     display.say(f"labels that change at batch size 1: {flips} of {FLIP_SAMPLES} frames")
     display.say(f"weights: {builder.weights.checkpoint or builder.weights.source}")
-    _write_json(
+    write_json(
         call.directory / "summary.json",
         {
             "accuracy": accuracy.value,

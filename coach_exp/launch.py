@@ -4,12 +4,13 @@ In: Hydra's runtime. Out: where to write, whether a sweep runs us, and the confi
 command line gives for another method.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -24,6 +25,16 @@ class Invocation:
     name: str
     overrides: tuple[str, ...]
     sweep: Path | None = None
+
+    def with_overrides(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of the same command line with further overrides, which win.
+
+        Raises ConfigError when one of them does not fit.
+        """
+        try:
+            return compose("config", overrides=[*self.overrides, *overrides])
+        except HydraException as error:
+            raise ConfigError(f"{' '.join(overrides)}: {error}") from None
 
     def with_method(self, method: str) -> DictConfig:
         """The config of the same command line with another method."""

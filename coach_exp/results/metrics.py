@@ -63,6 +63,22 @@ class Summary(Mapping[str, Estimate]):
     def __len__(self) -> int:
         return len(self.metrics)
 
+    @staticmethod
+    def of(flat: Mapping[str, float]) -> "Summary":
+        """What `as_dict` made flat.
+
+        >>> Summary.of({"x": 2.0, "x_lo": 1.0, "x_hi": 3.0})["x"]
+        Estimate(value=2.0, lo=1.0, hi=3.0)
+        """
+        bounds = {name for name in flat if name[-3:] in ("_lo", "_hi") and name[:-3] in flat}
+        return Summary(
+            {
+                name: Estimate(value, flat.get(f"{name}_lo"), flat.get(f"{name}_hi"))
+                for name, value in flat.items()
+                if name not in bounds
+            }
+        )
+
     def as_dict(self) -> dict[str, float]:
         """The flat `summary.json`: `name`, and `name_lo`, `name_hi` where there is an interval."""
         flat = {}

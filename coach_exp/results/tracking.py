@@ -55,10 +55,11 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A run that has finished, and its metrics."""
+    """A run that has finished, its metrics and its tags."""
 
     id: str
     metrics: Mapping[str, float]
+    tags: Mapping[str, str]
 
 
 class Tracker(Protocol):
@@ -277,7 +278,10 @@ class _MlflowTracker:
             f"attributes.status = 'FINISHED' and tags.config_hash = '{config_hash}' "
             "and tags.git_dirty = 'false'"
         )
-        return Finished(found[0].info.run_id, dict(found[0].data.metrics)) if found else None
+        if not found:
+            return None
+        newest = found[0]
+        return Finished(newest.info.run_id, dict(newest.data.metrics), dict(newest.data.tags))
 
     def reap(self) -> None:
         """End the runs of processes of this host that are no more."""

@@ -7,16 +7,28 @@ path.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.config import Analytic, Config, Measured, SearchedPrecision, Steps
+from coach_exp.config import (
+    Analytic,
+    Config,
+    EwmaGroup,
+    HarmonicGroup,
+    Measured,
+    SearchedPrecision,
+    Steps,
+    TraceFile,
+)
 from coach_exp.network import trace as traces
-from coach_exp.network.estimator import Ewma
+from coach_exp.network.estimator import Estimator, Ewma, HarmonicMean, Oracle
 from coach_exp.network.trace import Trace
+from coach_exp.network.trace_files import load_trace
 from coach_exp.online.decision_cost import host_decision_s
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.quant.affine import UniformAffine
@@ -49,9 +61,14 @@ class World:
     samples: NDArray[np.int64] | None
     identity: dict[str, str | None]
 
-    def estimator(self) -> Ewma:
-        """A fresh bandwidth estimator."""
-        return Ewma(self.problem.link.bandwidth_bps)
+    def estimator(self) -> Estimator:
+        """A fresh bandwidth estimator; the link's initial rate stands until the first transfer."""
+        given, initial_bps = self.config.estimator, self.problem.link.bandwidth_bps
+        if isinstance(given, EwmaGroup):
+            return Ewma(initial_bps, given.weight)
+        if isinstance(given, HarmonicGroup):
+            return HarmonicMean(initial_bps, given.transfers)
+        return Oracle(self.trace)
 
     @property
     def measures_accuracy(self) -> bool:
@@ -94,7 +111,7 @@ class Builder:
             graph=graph,
             end=end.slowed(config.device.slowdown),
             cloud=cloud.slowed(config.cloud.slowdown),
-            link=Link(trace.rates_bps[0], config.rtt_ms / 1e3, config.result_return),
+            link=Link(trace.initial_bps, config.rtt_ms / 1e3, config.result_return),
             codec=self.codec,
             bits=self.bits(graph.input.name),
             workload=config.workload.workload(),
@@ -107,6 +124,18 @@ class Builder:
         given = self.config.bandwidth
         if isinstance(given, Steps):
             return traces.steps([1e6 * rate for rate in given.mbps], given.step_s)
+        if isinstance(given, TraceFile):
+            low_mbps, high_mbps = given.clip_mbps or (0.0, inf)
+            return load_trace(
+                given.path,
+                given.format,
+                bin_s=given.bin_s,
+                begin_s=given.begin_s,
+                duration_s=given.duration_s,
+                scale=given.scale,
+                clip_bps=(1e6 * low_mbps, 1e6 * high_mbps),
+                loop=given.loop,
+            )
         return traces.random_walk(
             1e6 * given.low_mbps,
             1e6 * given.high_mbps,
@@ -246,8 +275,10 @@ class Builder:
         )
 
     def _identity(self) -> dict[str, str | None]:
-        """What besides the config decides the numbers: the code, the weights and the data."""
+        """What besides the config decides the numbers: code, weights, data, and a trace's file."""
         identity = {"code": code().commit}
+        if isinstance(self.config.bandwidth, TraceFile):
+            identity["trace"] = sha256(self.config.bandwidth.path.read_bytes()).hexdigest()
         if self.trained:
             identity["weights"] = self.weights.fingerprint
             identity["data"] = self._splits.stream.fingerprint

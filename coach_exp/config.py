@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from coach_exp.network.trace_files import TraceFormat
 from coach_exp.planner.planning import ObjectiveName, SearchName
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.online import Budget, Rule, Update
@@ -71,6 +72,47 @@ class RandomWalk(_Group):
         if self.low_mbps > self.high_mbps:
             raise ValueError(f"low_mbps = {self.low_mbps} exceeds high_mbps = {self.high_mbps}")
         return self
+
+
+class TraceFile(_Group):
+    """A recorded trace; see `network.trace_files.load_trace`."""
+
+    kind: Literal["file"]
+    path: Path
+    format: TraceFormat
+    begin_s: NonNegativeFloat
+    duration_s: PositiveFloat | None
+    scale: PositiveFloat
+    clip_mbps: tuple[NonNegativeFloat, PositiveFloat] | None
+    loop: bool
+    bin_s: PositiveFloat
+
+    @field_validator("clip_mbps")
+    @classmethod
+    def _ordered(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+        if clip is not None and clip[0] > clip[1]:
+            raise ValueError(f"the low end {clip[0]} exceeds the high end {clip[1]}")
+        return clip
+
+
+class EwmaGroup(_Group):
+    """See `network.estimator.Ewma`."""
+
+    kind: Literal["ewma"]
+    weight: Annotated[float, Field(gt=0, le=1)]
+
+
+class HarmonicGroup(_Group):
+    """See `network.estimator.HarmonicMean`."""
+
+    kind: Literal["harmonic"]
+    transfers: PositiveInt
+
+
+class OracleGroup(_Group):
+    """See `network.estimator.Oracle`."""
+
+    kind: Literal["oracle"]
 
 
 class Analytic(_Open):
@@ -218,7 +260,7 @@ class MethodGroup(_Open):
 class Study(_Open):
     """A study; its settings are checked by its module in `coach_exp.studies`."""
 
-    kind: Literal["complexity", "gaps", "fig2"]
+    kind: Literal["complexity", "estimators", "fig2", "gaps"]
 
 
 class Table(_Group):
@@ -237,7 +279,8 @@ class Config(_Group):
     data: Mapping[str, Any]
     device: Device
     cloud: Device
-    bandwidth: Annotated[Steps | RandomWalk, Field(discriminator="kind")]
+    bandwidth: Annotated[Steps | RandomWalk | TraceFile, Field(discriminator="kind")]
+    estimator: Annotated[EwmaGroup | HarmonicGroup | OracleGroup, Field(discriminator="kind")]
     method: MethodGroup
     planner: PlannerGroup
     quantizer: Quantizer

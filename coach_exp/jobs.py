@@ -170,10 +170,11 @@ def _usual(result: Result) -> int:
 def _headline(world: World, config: Config) -> str:
     problem = world.problem
     link = problem.link
-    rates = " → ".join(f"{rate / 1e6:g}" for rate in world.trace.rates_bps[:4])
-    more = " …" if len(world.trace.rates_bps) > 4 else ""
+    mbps = [rate / 1e6 for rate in world.trace.rates_bps]
+    steps_ = " → ".join(f"{rate:g}" for rate in mbps)
+    rates = steps_ if len(mbps) <= 4 else f"{min(mbps):.3g} … {max(mbps):.3g}"
     return (
-        f"{problem.end.device} → {rates}{more} Mbps, RTT {1e3 * link.rtt_s:g} ms → "
+        f"{problem.end.device} → {rates} Mbps, RTT {1e3 * link.rtt_s:g} ms → "
         f"{problem.cloud.device}; {problem.workload.tasks} tasks, {config.workload.kind}"
     )
 

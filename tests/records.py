@@ -42,6 +42,7 @@ def row(task: int, end: Span, link: Span | None, cloud: Span | None, **given: An
         "decision": "send" if link else "local",
         "bits": 4 if link else 0,
         "payload_bytes": 1024 if link else 0,
+        "decided_s": end[1],
         "estimated_bps": 1e6,
         "true_bps": 1e6,
         "separability": float("nan"),

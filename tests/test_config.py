@@ -33,8 +33,8 @@ def test_the_defaults_are_valid():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option: str):
     overrides = [option]
-    if option in ("device=file", "cloud=file"):
-        overrides.append(f"{option.split('=')[0]}.path=profile.json")
+    if option.endswith("=file"):
+        overrides.append(f"{option.split('=')[0]}.path=some.json")
     validated(compose("config", overrides=overrides))
 
 
@@ -59,6 +59,9 @@ def test_every_method_can_be_built_and_carries_its_own_name(method: str):
         ("input.encoding=png", r"input\.encoding = png: should be 'uint8', 'float32'"),
         ("t_max_ms=-1", r"t_max_ms = -1: should be greater than 0"),
         ("+typo=1", r"typo = 1: Extra inputs are not permitted"),
+        ("estimator.weight=0", r"estimator\.weight = 0: should be greater than 0"),
+        ("estimator.weight=1.5", r"estimator\.weight = 1\.5: should be less than or equal to 1"),
+        ("bandwidth=file", r"bandwidth\.path.*: is not set; it must be given"),
         ("+bandwidth.typo=1", r"bandwidth\.typo = 1: Extra inputs"),
     ],
 )
@@ -79,3 +82,9 @@ def test_a_range_that_is_upside_down_is_refused():
     raw = compose("config", overrides=["bandwidth=random_walk", "bandwidth.low_mbps=99"])
     with pytest.raises(ConfigError, match=r"low_mbps = 99.* exceeds high_mbps"):
         validated(raw)
+
+
+def test_a_clip_that_is_upside_down_is_refused():
+    file = ["bandwidth=file", "bandwidth.path=some.csv", "bandwidth.clip_mbps=[5,2]"]
+    with pytest.raises(ConfigError, match=r"clip_mbps = \[5, 2\]: the low end 5.* exceeds"):
+        validated(compose("config", overrides=file))

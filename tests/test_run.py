@@ -143,6 +143,7 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
         (("method=nope",), "Available options in 'method'"),
         (("data=gtsrb", "data.root=/nowhere"), "data.root"),
         (("model.path=/nowhere.json", "model=dag_file"), "/nowhere.json"),
+        (("bandwidth=file", "bandwidth.path=/nowhere.csv"), "/nowhere.csv cannot be read"),
         (("weights=/nowhere.pt",), "/nowhere.pt"),
         (("references=[nope]",), "nope"),
     ],
@@ -187,6 +188,28 @@ def test_the_same_command_gives_the_same_records(tmp_path: Path, hydra):
         pandas.read_parquet(tmp_path / name / "tasks.parquet") for name in ("first", "second")
     )
     pandas.testing.assert_frame_equal(first, second)
+
+
+def test_a_recorded_trace_is_the_link_and_its_content_tells_runs_apart(tmp_path: Path, hydra):
+    # 8 and 4 Mbps for a second each, in the middle of the recording.
+    recorded = tmp_path / "link.csv"
+    recorded.write_text("1,0\n2,1000000\n3,500000\n4,0\n")
+    link = ("bandwidth=file", f"bandwidth.path={recorded}", "bandwidth.begin_s=0.5")
+    for name, estimator in (("first", "oracle"), ("second", "harmonic")):
+        chosen = (*link, f"estimator={estimator}", "method=cloud_only", "input.encoding=float32")
+        do(tmp_path / name, *TIMING_ONLY, *chosen)
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert (summary["bandwidth_error_percent"] == 0) == (estimator == "oracle")
+        tasks = pandas.read_parquet(tmp_path / name / "tasks.parquet")
+        # The recording's outages make 1.5 of 3.5 seconds of each lap; a lap carries 12 Mbit.
+        sent_mbit = 8e-6 * tasks.payload_bytes.sum()
+        assert tasks.link_end_s.max() == pytest.approx(3.5 * sent_mbit / 12, abs=3.5)
+        recorded.write_text("1,0\n2,1000000\n3,500000\n4,0.0\n")
+    first, second = (
+        json.loads((tmp_path / name / "provenance.json").read_text())["identity"]["trace"]
+        for name in ("first", "second")
+    )
+    assert first != second
 
 
 @pytest.mark.parametrize("bits", [2, 8])

@@ -12,7 +12,7 @@ import pytest
 from graphs import PlainCodec, chain
 from reference import Job, Story, simulate_naive
 
-from coach_exp.network.estimator import Ewma
+from coach_exp.network.estimator import Ewma, Oracle
 from coach_exp.network.trace import Trace, constant, random_walk, steps
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import Planner
@@ -257,7 +257,17 @@ def test_an_outage_holds_the_link():
     records = run(single(2, 3, 1), saturated(2), trace)
     assert spans(records) == [(0, 0, 2, 2, 7, 7, 8, 8), (0, 2, 4, 7, 10, 10, 11, 11)]
     assert records.link_busy_s.tolist() == [5, 3]
-    assert records.true_bps.tolist() == [KBYTE_PER_S, 0]  # as the tasks leave the end, at 2 and 4 s
+    assert records.decided_s.tolist() == [0, 2]
+    assert records.true_bps.tolist() == [KBYTE_PER_S] * 2
+
+
+def test_the_true_rate_is_that_of_the_moment_of_the_estimate():
+    trace = Trace((0, 3, 5), (KBYTE_PER_S, 0, 2 * KBYTE_PER_S))
+    plan = made(2, (2, 3000, 1), release="after_decision")
+    records = simulate(world(saturated(2)), Scripted([plan]), trace, Oracle(trace))
+    assert records.decided_s.tolist() == [2, 4]  # as the tasks leave the end
+    assert records.true_bps.tolist() == [KBYTE_PER_S, 0]
+    assert records.estimated_bps.tolist() == [KBYTE_PER_S, 2 * KBYTE_PER_S]
 
 
 def test_a_looped_trace():
@@ -490,7 +500,7 @@ def test_controller_is_told_everything_in_the_order_of_time(seed):
             late = [j for j in others if finish[j] <= entry.time_s and j not in answered]
             assert not late, f"{entry} before the answers of {late}"
             assert entry.backlog == sum(finish[j] > entry.time_s for j in others)
-            assert entry.bandwidth_bps == estimate.bps
+            assert entry.bandwidth_bps == estimate.rate_bps(entry.time_s)
         if entry.call == "choose":
             assert entry.time_s == starts[entry.task]
             chosen.append(entry.task)

@@ -13,8 +13,9 @@ from coach_exp.config import validated
 from coach_exp.jobs import run_job
 from coach_exp.launch import Invocation
 from coach_exp.planner.planning import Planner
+from coach_exp.results.estimation import SAMPLES
 from coach_exp.results.progress import Display
-from coach_exp.studies import complexity, gaps
+from coach_exp.studies import complexity, estimators, gaps
 from coach_exp.studies.random_graphs import SHAPES
 from coach_exp.types.errors import ConfigError
 
@@ -36,14 +37,14 @@ def display():
         yield shown
 
 
-@pytest.mark.parametrize("name", ["complexity", "gaps"])
+@pytest.mark.parametrize("name", ["complexity", "estimators", "gaps"])
 def test_the_experiment_states_its_command_and_its_settings_are_valid(name):
     text = (CONF / "experiment" / f"{name}.yaml").read_text()
     assert f"python run.py experiment={name}" in text.splitlines()[1]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = validated(compose("config", overrides=[f"experiment={name}"]))
     assert config.job == "study"
-    module = {"complexity": complexity, "gaps": gaps}[name]
+    module = {"complexity": complexity, "estimators": estimators, "gaps": gaps}[name]
     module.Settings.model_validate(config.study.model_dump())
 
 
@@ -207,6 +208,74 @@ def test_a_gap_is_a_share_of_the_optimum():
     )
 
 
+# ------------------------------------------------------------------------------ estimators
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Generated traces and two files, one of which is none: mean error, JSON, Markdown."""
+    directory = tmp_path_factory.mktemp("estimators")
+    folder = directory / "traces" / "walked"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("1,1000000\n2,0\n3,500000\n")
+    (folder / "README").write_text("not a trace\n")
+    settings = {"walks": 1, "elements": 200_000, "bits": 8, "traces": str(folder.parent)}
+    settings |= {"weights": [1.0, 0.3]}
+    with Display(Console(quiet=True)) as shown:
+        mean = estimators.study(settings, directory, shown)
+    found = json.loads((directory / "estimators.json").read_text())
+    assert (directory / "estimators.png").read_bytes().startswith(PNG)
+    return mean, found, (directory / "estimators.md").read_text()
+
+
+def test_every_estimator_is_scored_on_every_trace(scored):
+    _, found, text = scored
+    names = ["ewma 1", "ewma 0.3", "harmonic 5", "oracle"]
+    families = ["fig5a", "fig5b", "random_walk", "walked"]
+    assert [(e["family"], e["estimator"]) for e in found["scores"]] == [
+        (family, name) for family in families for name in names
+    ]
+    assert "| walked | 1 | 4.0 | oracle | 0.0 | 0.0 | 0.00 |" in text
+    (cause,) = found["left_out"].values()
+    assert cause.startswith("README, line 1: 'not a trace' is wrong")
+
+
+def of_estimator(scored, family, name):
+    (each,) = [e for e in scored[1]["scores"] if (e["family"], e["estimator"]) == (family, name)]
+    return each
+
+
+def test_the_oracle_alone_is_always_right(scored):
+    for each in scored[1]["scores"]:
+        exact = each["error_percent"] == each["bias_percent"] == each["lag_s"] == 0
+        assert exact == (each["estimator"] == "oracle")
+
+
+def test_the_last_transfer_as_estimate_over_two_steps_by_hand(scored):
+    # Transfers of 1.600192 Mbit end 5 ms + n · 80.0096 ms after the start; the end decides 7 ms
+    # after each. The one from 9.92620 s to 10.01240 s spans the first step: 18.562 Mbps where the
+    # truth is 10. The one from 19.93359 to 20.18721 s spans the second: 6.3095 for 5. All others
+    # are right.
+    last = of_estimator(scored, "fig5a", "ewma 1")
+    assert last["tasks"] == last["scored"] == 218  # 350 Mbit
+    assert last["bias_percent"] == pytest.approx(
+        100 * ((18.562 / 10 * 6.3095 / 5) ** (1 / 218) - 1), rel=1e-3
+    )
+    # The first is nearer to 20 than to 10 for one transfer, the second nearer to 5 than to 10.
+    assert last["lag_s"] == pytest.approx(0.16002, abs=3 * 30 / SAMPLES)
+    assert scored[0] == pytest.approx(
+        np.mean([e["error_percent"] for e in scored[1]["scores"] if e["estimator"] == "ewma 1"])
+    )
+
+
+def test_a_transfer_through_an_outage_is_taken_for_a_slow_link(scored):
+    # 8 Mbps, nothing from 1 to 2 s, 4 Mbps: the transfer that starts at 0.805096 s ends at
+    # 2.01024 s, 1.3278 Mbps. One of seven decisions is made from it.
+    last = of_estimator(scored, "walked", "ewma 1")
+    assert (last["tasks"], last["scored"], last["outages"]) == (7, 7, 0)
+    assert last["bias_percent"] == pytest.approx(100 * ((1.3278 / 4) ** (1 / 7) - 1), rel=1e-3)
+
+
 # --------------------------------------------------------------------------------- mistakes
 
 
@@ -215,6 +284,8 @@ def test_a_gap_is_a_share_of_the_optimum():
     [
         (complexity, {"branches": [0]}, r"branches\.0"),
         (complexity, {"brunches": [1]}, "brunches"),
+        (estimators, {"weights": [0]}, r"weights\.0"),
+        (estimators, {"traces": "/nowhere"}, r"study\.traces = /nowhere: is no folder"),
         (gaps, {"objectives": ["fast"]}, r"objectives\.0"),
         (gaps, {"graphs": 0, "devices": ["nx3"]}, r"no device/nx3; choose one of \['file'.*'nx'"),
     ],

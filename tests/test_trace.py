@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import sent_by
 
-from coach_exp.network.estimator import Ewma
-from coach_exp.network.trace import Trace, TraceCursor, constant, random_walk, steps
+from coach_exp.network.estimator import Ewma, HarmonicMean, Oracle
+from coach_exp.network.trace import (
+    Trace,
+    TraceCursor,
+    constant,
+    excerpt,
+    random_walk,
+    rescaled,
+    steps,
+)
 from coach_exp.types.errors import ConfigError, LinkError
 from coach_exp.types.method import Transfer
 
@@ -64,7 +72,7 @@ def test_rates_of_a_looped_trace():
         (((0,), (-1.0,)), "finite and ≥ 0"),
         (((0,), (inf,)), "finite and ≥ 0"),
         (((0, 1), (1.0, 0.0)), "outage that never ends"),
-        (((0,), (0.0,), 3.0), "outage that never ends"),
+        (((0,), (0.0,), 3.0), "carries nothing: every rate is 0"),
     ],
 )
 def test_traces_that_cannot_carry_traffic_are_refused(arguments, words):
@@ -126,14 +134,64 @@ def test_random_walk_steps_as_far_as_its_volatility_says():
 def test_ewma_by_hand():
     estimator = Ewma(initial_bps=8e6, weight=0.25)
     estimator.sent(Transfer(0, 500_000, 1.0, 2.0))  # 4 Mbps: 8 - 1
-    assert estimator.bps == 7e6
+    assert estimator.rate_bps(0.0) == 7e6
     estimator.sent(Transfer(1, 500_000, 2.0, 2.0))  # no time, no news
-    assert estimator.bps == 7e6
+    assert estimator.rate_bps(0.0) == 7e6
     estimator.sent(Transfer(2, 500_000, 3.0, 3.25))  # 16 Mbps: 7 + 9/4
-    assert estimator.bps == 9.25e6
+    assert estimator.rate_bps(0.0) == 9.25e6
 
 
 @pytest.mark.parametrize("weight", [0, -0.1, 1.01])
 def test_ewma_refuses_a_weight_out_of_range(weight):
     with pytest.raises(ConfigError, match=r"weight of .* above 0 and at most 1"):
         Ewma(1e6, weight)
+
+
+def test_harmonic_mean_of_the_last_transfers():
+    estimator = HarmonicMean(initial_bps=8e6, transfers=2)
+    assert estimator.rate_bps(0.0) == 8e6
+    estimator.sent(Transfer(0, 500_000, 1.0, 2.0))  # 4 Mbps, the first guess is forgotten
+    assert estimator.rate_bps(2.0) == 4e6
+    estimator.sent(Transfer(1, 500_000, 2.0, 2.0))  # no time, no news
+    estimator.sent(Transfer(2, 0, 2.0, 3.0))  # no bytes, no news
+    assert estimator.rate_bps(3.0) == 4e6
+    estimator.sent(Transfer(3, 500_000, 3.0, 3.25))  # 16 Mbps: 2 / (1/4 + 1/16)
+    assert estimator.rate_bps(3.25) == pytest.approx(6.4e6)
+    estimator.sent(Transfer(4, 500_000, 4.0, 4.25))  # 16 twice
+    assert estimator.rate_bps(4.25) == pytest.approx(16e6)
+
+
+def test_a_harmonic_mean_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="of 0 transfers must be of at least 1"):
+        HarmonicMean(1e6, 0)
+
+
+def test_an_oracle_tells_the_rate_of_the_moment_and_what_follows_an_outage():
+    trace = Trace((0, 1, 2, 3), (0, 4e6, 2e6, 0), period_s=5)
+    oracle = Oracle(trace)
+    times = [0.0, 0.9, 1.0, 2.5, 3.0, 4.9, 6.0]
+    assert [oracle.rate_bps(t) for t in times] == [4e6, 4e6, 4e6, 2e6, 4e6, 4e6, 4e6]
+
+
+@given(traces(), st.lists(st.floats(0, 50), max_size=20))
+def test_an_oracle_agrees_with_the_trace_wherever_that_carries(trace, times_s):
+    oracle = Oracle(trace)
+    for now_s, true_bps in zip(times_s, trace.at(np.array(times_s)), strict=True):
+        assert oracle.rate_bps(now_s) == true_bps or true_bps == 0
+        assert oracle.rate_bps(now_s) > 0
+
+
+@given(traces(), st.floats(0, 1), st.floats(0.1, 1))
+def test_a_part_carries_what_the_whole_carries_in_its_time(trace, begin, share):
+    if trace.period_s == inf:
+        return
+    begin_s = 0.9 * begin * trace.period_s
+    duration_s = share * (trace.period_s - begin_s)
+    carried = trace.carried_bits(begin_s + duration_s) - trace.carried_bits(begin_s)
+    try:
+        part = excerpt(trace, begin_s, duration_s)
+    except LinkError:
+        assert carried == pytest.approx(0, abs=1)
+        return
+    assert part.carried_bits(duration_s) == pytest.approx(carried, rel=1e-6, abs=1)
+    assert rescaled(part, 2.0).carried_bits(duration_s) == pytest.approx(2 * carried, abs=2)

@@ -4,11 +4,12 @@ In: segments (start in seconds, rate in bit/s). Out: when a transfer that starts
 by exact integration.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import inf, isfinite
+from math import inf, isclose, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,28 @@ class Trace:
             raise LinkError(f"a trace's period of {self.period_s} s ends before its last segment")
         if not all(isfinite(rate) and rate >= 0 for rate in rates):
             raise LinkError("the rates of a trace must be finite and ≥ 0 bit/s")
-        if max(rates) == 0 or (self.period_s == inf and rates[-1] == 0):
+        if max(rates) == 0:
+            raise LinkError("the trace carries nothing: every rate is 0; one must be above it")
+        if self.period_s == inf and rates[-1] == 0:
             raise LinkError("the trace ends in an outage that never ends; loop it or end above 0")
+
+    @property
+    def initial_bps(self) -> float:
+        """The first rate above 0: what may be assumed of the link before the first transfer.
+
+        >>> Trace((0, 1, 2), (0, 8e6, 4e6)).initial_bps
+        8000000.0
+        """
+        return next(rate for rate in self.rates_bps if rate > 0)
+
+    def carried_bits(self, until_s: float) -> float:
+        """Bits that the link can carry from 0 to `until_s`.
+
+        >>> Trace((0, 1), (8e6, 4e6), period_s=3).carried_bits(until_s=4)  # 8 + 2·4 + 8 Mbit
+        24000000.0
+        """
+        starts_s, rates_bps = self.steps(until_s)
+        return float(rates_bps @ np.diff(starts_s, append=until_s))
 
     @cached_property
     def _edges(self) -> NDArray[np.float64]:
@@ -96,6 +117,38 @@ class TraceCursor:
                     bits -= rate * (until_s - start_s)
                 start_s = until_s
             self._advance()
+
+
+def excerpt(trace: Trace, begin_s: float, duration_s: float | None) -> Trace:
+    """A part of a looped trace's lap, which loops in its turn; no duration: all that is left.
+
+    Raises LinkError for a part that is not within the lap, or carries nothing.
+    """
+    end_s = trace.period_s if duration_s is None else begin_s + duration_s
+    if isclose(end_s, trace.period_s):
+        end_s = trace.period_s
+    if not 0 <= begin_s < end_s <= trace.period_s:
+        raise LinkError(
+            f"no part from {begin_s:g} to {end_s:g} s is in a trace of {trace.period_s:g} s"
+        )
+    first = bisect_right(trace.starts_s, begin_s) - 1
+    after = bisect_left(trace.starts_s, end_s)
+    starts_s = (0.0, *(start - begin_s for start in trace.starts_s[first + 1 : after]))
+    return Trace(starts_s, trace.rates_bps[first:after], end_s - begin_s)
+
+
+def rescaled(trace: Trace, factor: float, clip_bps: tuple[float, float] = (0.0, inf)) -> Trace:
+    """Every rate multiplied, then moved into a range: one that begins at 0 leaves outages as they
+    are, a higher one turns them into its lower end.
+
+    >>> rescaled(Trace((0, 1, 2), (0, 4, 40)), 2, clip_bps=(0, 50)).rates_bps
+    (0, 8, 50)
+    >>> rescaled(Trace((0, 1, 2), (0, 4, 40)), 1, clip_bps=(1, 50)).rates_bps
+    (1, 4, 40)
+    """
+    low, high = clip_bps
+    rates_bps = tuple(min(max(factor * rate, low), high) for rate in trace.rates_bps)
+    return Trace(trace.starts_s, rates_bps, trace.period_s)
 
 
 def constant(rate_bps: float) -> Trace:

@@ -31,7 +31,8 @@ LOCAL, EXIT, SENT, DROPPED = range(4)
 _LOGGED = (  # one row per task; the other columns follow from these
     *("task", "plan", "arrival_s", "end_start_s", "end_end_s", "link_start_s"),
     *("link_end_s", "link_busy_s", "cloud_start_s", "cloud_end_s", "cloud_busy_s", "finish_s"),
-    *("decision", "bits", "payload_bytes", "estimated_bps", "separability", "predicted"),
+    *("decision", "bits", "payload_bytes", "decided_s", "estimated_bps"),
+    *("separability", "predicted"),
 )
 _WHOLE = ("task", "plan", "bits", "payload_bytes", "predicted")
 
@@ -87,7 +88,7 @@ class _Run:
         self._cursor = TraceCursor(trace)
         self._half_rtt_s = problem.link.rtt_s / 2
         self._return_s = self._half_rtt_s if problem.link.result_return else 0.0
-        self._moment = Moment(0.0, 0, estimator.bps, 0, problem.outcomes)
+        self._moment = Moment(0.0, 0, estimator.rate_bps(0.0), 0, problem.outcomes)
         self._link_free = self._cloud_free = 0.0
         self._unanswered: list[tuple[float, int, int]] = []  # (finish, task, label): a heap
         self._free_places = deque([0.0] * problem.workload.places)
@@ -120,7 +121,7 @@ class _Run:
             moment.sample = sample
             moment.now_s = start
             moment.backlog = len(unanswered)
-            moment.bandwidth_bps = self._estimator.bps
+            moment.bandwidth_bps = self._estimator.rate_bps(start)
             plan = controller.choose(task, moment)
             route = self._routes.get(id(plan)) or self._route(plan)
             end_free = self._run_task(task, sample, arrival, start, route)
@@ -167,22 +168,20 @@ class _Run:
         self, task: int, sample: int, arrival: float, start: float, route: _Route
     ) -> float:
         """One task through all its stages; returns when the end is free again."""
-        estimated = self._moment.bandwidth_bps
         decision = self._at_end_heads(task, start, route) if route.end_heads else None
         computed = self._moment.now_s if decision else start + route.end_s
         if decision is None and route.waits:
             self._look(computed)
-            estimated = self._moment.bandwidth_bps
             decision = self._controller.at_cut(task, route.plan, self._moment)
         if decision is not None and decision.action == "exit":
             self._answer(
                 *(task, route, arrival, start, computed, EXIT),
-                *(decision.label, estimated, decision.separability),
+                *(decision.label, decision.separability),
             )
             return computed
         if not route.legs:
             label = self._outcomes.predict(sample, ()).label if self._outcomes else NOT_SIMULATED
-            self._answer(task, route, arrival, start, computed, LOCAL, label, estimated, nan)
+            self._answer(task, route, arrival, start, computed, LOCAL, label, nan)
             return computed
         bits, size, legs, label, early = route.bits, route.bytes, route.legs, NOT_SIMULATED, None
         if self._outcomes is not None or (decision is not None and decision.bits is not None):
@@ -197,10 +196,12 @@ class _Run:
         )
         finish = self._cloud_free + self._return_s
         heappush(self._unanswered, (finish, task, label))
+        moment = self._moment  # that of the last decision
         self._log.extend(
             [task, route.number, arrival, start, computed, link_start, self._link_free, link_busy,
              cloud_start, self._cloud_free, cloud_busy, finish, EXIT if early else SENT, bits,
-             size, estimated, decision.separability if decision else nan, label]
+             size, moment.now_s, moment.bandwidth_bps,
+             decision.separability if decision else nan, label]
         )  # fmt: skip
         return computed
 
@@ -210,7 +211,7 @@ class _Run:
         moment = self._moment
         moment.now_s = now_s
         moment.backlog = len(self._unanswered)
-        moment.bandwidth_bps = self._estimator.bps
+        moment.bandwidth_bps = self._estimator.rate_bps(now_s)
 
     def _at_end_heads(self, task: int, start: float, route: _Route) -> Decision | None:
         """The first end head that answers, the moment standing at it."""
@@ -295,20 +296,21 @@ class _Run:
         computed: float,
         decision: int,
         label: int,
-        estimated: float,
         separability: float,
     ) -> None:
         """An answer on the end: nothing is sent, the end time stays spent."""
         heappush(self._unanswered, (computed, task, label))
+        moment = self._moment
         self._log.extend(
             [task, route.number, arrival, start, computed, computed, computed, 0.0,
-             computed, computed, 0.0, computed, decision, 0, 0, estimated, separability, label]
+             computed, computed, 0.0, computed, decision, 0, 0,
+             moment.now_s, moment.bandwidth_bps, separability, label]
         )  # fmt: skip
 
     def _log_dropped(self, task: int, arrival: float) -> None:
         self._log.extend(
             [task, NOT_SIMULATED, *[arrival] * 5, 0.0, arrival, arrival, 0.0, arrival,
-             DROPPED, 0, 0, self._estimator.bps, nan, NOT_SIMULATED]
+             DROPPED, 0, 0, arrival, self._estimator.rate_bps(arrival), nan, NOT_SIMULATED]
         )  # fmt: skip
 
     def records(self, trace: Trace, samples: NDArray[np.int64]) -> Records:
@@ -321,7 +323,7 @@ class _Run:
         decision = columns["decision"].astype(np.int8)
         columns["decision"] = DECISIONS[decision]
         columns["end_busy_s"] = columns["end_end_s"] - columns["end_start_s"]
-        columns["true_bps"] = trace.at(columns["end_end_s"])
+        columns["true_bps"] = trace.at(columns["decided_s"])
         columns["dropped"] = decision == DROPPED
         columns["fallback"] = np.zeros(len(decision), dtype=bool)
         columns["label"] = self._labels(samples, lambda o, s: o.true_label(s))

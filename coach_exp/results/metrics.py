@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
+from coach_exp.results.estimation import estimate_error
 from coach_exp.types.plan import StageTimes
 from coach_exp.types.task import NOT_SIMULATED, Records
 
@@ -100,6 +101,9 @@ def summarise(records: Records) -> Summary:
     * `idle_ratio_{end,link,cloud}`: 1 - busy seconds / window. `planned_idle_ratio_*`: what the
       plans that ran promise for a full pipeline.
     * `transmission_kib_per_task`: exits send nothing and count. `bits_mean`: over tasks that sent.
+    * `bandwidth_bias_percent`, `bandwidth_error_percent`, `bandwidth_lag_s`: how far the estimated
+      bandwidth was from the true one when the tasks that sent were decided; `bandwidth_outages` of
+      them were decided while the true rate was 0 and are left out.
     * `exit_ratio`, and `accuracy`, `accuracy_drop_points` (percentage points below the uncut model
       on the same tasks): the last two only if the model answered every task.
     """
@@ -117,6 +121,7 @@ def summarise(records: Records) -> Summary:
         metrics |= _rates(rows)
         metrics |= _planned_idle(records, rows)
         metrics |= _traffic(rows)
+        metrics |= _bandwidth(rows)
         metrics |= _accuracy(rows)
     return Summary(metrics)
 
@@ -176,6 +181,20 @@ def _traffic(rows: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
     if len(sent_bits):
         metrics["bits_mean"] = Estimate(float(sent_bits.mean()))
     return metrics
+
+
+def _bandwidth(rows: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:
+    sent = rows["payload_bytes"] > 0
+    series = (rows[name][sent] for name in ("decided_s", "estimated_bps", "true_bps"))
+    error = estimate_error(*series)
+    if error is None:
+        return {}
+    return {
+        "bandwidth_bias_percent": Estimate(error.bias_percent),
+        "bandwidth_error_percent": Estimate(error.error_percent),
+        "bandwidth_lag_s": Estimate(error.lag_s),
+        "bandwidth_outages": Estimate(error.outages),
+    }
 
 
 def _accuracy(rows: Mapping[str, NDArray[Any]]) -> dict[str, Estimate]:

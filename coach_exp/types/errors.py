@@ -38,7 +38,7 @@ class CodecError(CoachError):
 
 
 class LinkError(CoachError):
-    """A bandwidth trace that cannot carry the traffic."""
+    """A bandwidth trace that cannot be read, or cannot carry the traffic."""
 
 
 class DataError(CoachError):

@@ -21,7 +21,8 @@ class TaskRecord:
     `end_busy_s`, `link_busy_s` and `cloud_busy_s` are the seconds the task held the resource (less
     than end - start where it waited inside the stage). `bits` is the widest crossing tensor's, 0
     when nothing was sent. `decision` is `local` (the plan sends nothing), `exit` (answered early)
-    or `send`. Labels are -1 where the model was not run.
+    or `send`. `decided_s` is when the controller was last asked on the end about the task, and
+    `estimated_bps` and `true_bps` are of that moment. Labels are -1 where the model was not run.
     """
 
     task: int
@@ -41,6 +42,7 @@ class TaskRecord:
     decision: str
     bits: int
     payload_bytes: int
+    decided_s: float
     estimated_bps: float
     true_bps: float
     separability: float

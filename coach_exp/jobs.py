@@ -27,7 +27,7 @@ from coach_exp.network.trace import steps
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
-from coach_exp.planner.cost_model import cut_vertices
+from coach_exp.planner.cost_model import boundaries
 from coach_exp.planner.pareto import pareto_front
 from coach_exp.quant.precision import SearchedBits
 from coach_exp.results import report, tracking
@@ -341,11 +341,9 @@ def _precision(raw: DictConfig, config: Config, call: Invocation, display: Displ
     stream = builder.answers("stream")
     truth = np.array([stream.true_label(i) for i in range(stream.samples)])
     uncut = np.array([stream.uncut(i) for i in range(stream.samples)]) == truth
-    cuts = [i for i in cut_vertices(graph)[1:-1] if graph.layers[i].kind != "view"]
-    count = min(config.precision.cuts, len(cuts))
-    rows = []
-    for k in np.unique(np.linspace(0, len(cuts) - 1, count).round().astype(int)):
-        layer = graph.layers[cuts[k]]
+    places, rows = boundaries(graph, config.precision.cuts), []
+    for place in places:
+        layer = graph.layers[place]
         table.settle([layer.name])
         sent = (Crossing(layer.name, table.bits(layer.name)),)
         size = builder.codec.expected_bytes(layer.elements, sent[0].bits, layer.rows)
@@ -353,13 +351,13 @@ def _precision(raw: DictConfig, config: Config, call: Invocation, display: Displ
         judged = drop(uncut, labels == truth).scaled(100)
         rows.append(
             [
-                *(layer.name, f"{cuts[k] + 1} of {len(graph)}", str(sent[0].bits)),
+                *(layer.name, f"{place + 1} of {len(graph)}", str(sent[0].bits)),
                 f"{size / 1024:.2f}",
                 f"{table.loss_points(sent):.2f}",
                 f"{judged.value:.2f} [{judged.lo:.2f}, {judged.hi:.2f}]",
             ]
         )
-        display.progress("searching widths", len(rows), count)
+        display.progress("searching widths", len(rows), len(places))
     heads = ["cut behind", "layers on the end", "bits", "KiB", "loss on calib", "loss on stream"]
     (call.directory / "precision.md").write_text(markdown(heads, rows))
     title = (
@@ -376,6 +374,8 @@ def _study(raw: DictConfig, config: Config, call: Invocation, display: Display) 
     if config.study is None:
         raise ConfigError("job=study needs a study; choose one with experiment=NAME")
     module = import_module(f"coach_exp.studies.{config.study.kind}")
-    value: float = module.study(config.study.model_dump(), call.directory, display)
+    value: float = module.study(
+        config.study.model_dump(), call.directory, display, Builder(config, display.progress)
+    )
     display.say(f"files: {call.directory}")
     return value

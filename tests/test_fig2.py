@@ -92,7 +92,7 @@ def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("fig2")
     console = Console(highlight=False, width=130, file=StringIO())
     with Display(console) as display:
-        value = study({"kind": "fig2"}, directory, display)
+        value = study({"kind": "fig2"}, directory, display, None)
     return directory, value, console.file.getvalue()
 
 
@@ -201,7 +201,7 @@ def test_settings_are_refused(tmp_path):
         Display(Console(quiet=True)) as display,
         pytest.raises(ConfigError, match=r"study\.tasks: .* no settings"),
     ):
-        study({"kind": "fig2", "tasks": 5}, tmp_path, display)
+        study({"kind": "fig2", "tasks": 5}, tmp_path, display, None)
 
 
 def test_the_experiment_composes():

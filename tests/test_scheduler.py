@@ -54,11 +54,6 @@ def test_filling_falls_back_to_the_requirement():
     assert fill(RUNGS[2:], BPS, 0.004).bits == 4
 
 
-def test_an_outage_is_an_endless_transfer():
-    assert eq11(RUNGS, 0.0, 0.010).bits == 2
-    assert fill(RUNGS, 0.0, 0.010).bits == 2
-
-
 # --- The controller -------------------------------------------------------------------------------
 
 

@@ -142,7 +142,7 @@ def compared(tmp_path_factory):
         "limit": 500,
     }
     with Display(Console(quiet=True)) as shown:
-        mean = gaps.study(settings, directory, shown)
+        mean = gaps.study(settings, directory, shown, None)
     found = json.loads((directory / "gaps.json").read_text())
     return mean, found, (directory / "gaps.md").read_text()
 
@@ -222,7 +222,7 @@ def scored(tmp_path_factory):
     settings = {"walks": 1, "elements": 200_000, "bits": 8, "traces": str(folder.parent)}
     settings |= {"weights": [1.0, 0.3]}
     with Display(Console(quiet=True)) as shown:
-        mean = estimators.study(settings, directory, shown)
+        mean = estimators.study(settings, directory, shown, None)
     found = json.loads((directory / "estimators.json").read_text())
     assert (directory / "estimators.png").read_bytes().startswith(PNG)
     return mean, found, (directory / "estimators.md").read_text()
@@ -292,4 +292,4 @@ def test_a_transfer_through_an_outage_is_taken_for_a_slow_link(scored):
 )
 def test_a_wrong_setting_is_named(module, settings, message, tmp_path, display):
     with pytest.raises(ConfigError, match=message):
-        module.study(settings, tmp_path, display)
+        module.study(settings, tmp_path, display, None)

@@ -59,8 +59,6 @@ class FollowRate:
         return self._plan
 
     def _reconsider(self, rate_bps: float) -> None:
-        if rate_bps <= 0 or self._rate_bps <= 0:
-            return
         if abs(log(rate_bps / self._rate_bps)) <= log(1 + self._settings.change):
             return
         self._rate_bps = rate_bps

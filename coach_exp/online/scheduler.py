@@ -53,8 +53,8 @@ RULES = {"eq11": eq11, "fill": fill}
 
 
 def _link_s(rung: Rung, rate_bps: float) -> float:
-    """T'_t: seconds on the link at the present rate; without end during an outage."""
-    return 8 * rung.payload_bytes / rate_bps if rate_bps > 0 else inf
+    """T'_t: seconds on the link at the estimated rate, which is above 0."""
+    return 8 * rung.payload_bytes / rate_bps
 
 
 @dataclass(frozen=True, slots=True)

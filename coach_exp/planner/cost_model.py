@@ -86,6 +86,15 @@ def cut_vertices(graph: LayerGraph) -> tuple[int, ...]:
     return tuple(result)
 
 
+def boundaries(graph: LayerGraph, count: int) -> tuple[int, ...]:
+    """Positions of at most `count` cut vertices spread evenly along the model, the input, the sink
+    and views left out: where to look when every depth is to be seen."""
+    places = [i for i in cut_vertices(graph)[1:-1] if graph.layers[i].kind != "view"]
+    last, wanted = len(places) - 1, min(count, len(places))
+    spread = {round(k * last / max(wanted - 1, 1)) for k in range(wanted)}
+    return tuple(places[k] for k in sorted(spread))
+
+
 class CostModel:
     """The costs of one problem as arrays over layer positions.
 

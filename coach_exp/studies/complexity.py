@@ -25,6 +25,7 @@ from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
 from coach_exp.results.figures import COLOURS, new_figure
 from coach_exp.results.progress import Display
+from coach_exp.studies.parts import Parts
 from coach_exp.studies.random_graphs import Inputs, problem
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Problem
@@ -231,7 +232,7 @@ def _slope(x: list[float], y: list[float]) -> float:
 # --- The study ------------------------------------------------------------------------------------
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display) -> float:
+def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
     """Measure, fit and draw; returns the exponent p of the plain Algorithm 1. Raises ConfigError
     naming wrong settings."""
     try:

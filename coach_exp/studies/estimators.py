@@ -32,6 +32,7 @@ from coach_exp.results.estimation import EstimateError, estimate_error
 from coach_exp.results.figures import COLOURS
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
+from coach_exp.studies.parts import Parts
 from coach_exp.types.errors import ConfigError, LinkError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import FixedPlans, Link, Problem
@@ -211,7 +212,7 @@ def scores(cases: Sequence[Case], settings: Settings, display: Display) -> list[
 # --- The study ------------------------------------------------------------------------------------
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display) -> float:
+def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
     """Score, tabulate, draw; returns the mean error in percent of the first estimator over all
     traces. Raises ConfigError naming wrong settings.
     """

@@ -35,6 +35,7 @@ from coach_exp.quant.precision import FixedBits
 from coach_exp.results.figures import gantt_charts
 from coach_exp.results.metrics import RESOURCES
 from coach_exp.results.progress import Display
+from coach_exp.studies.parts import Parts
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import (
@@ -238,7 +239,7 @@ def play() -> tuple[Played, ...]:
 # --- The study ------------------------------------------------------------------------------------
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display) -> float:
+def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
     """Run the four schemes; returns by how many percent scheme 3's largest stage is below scheme
     1's (the paper: 50). Raises ConfigError for settings: there are none.
     """

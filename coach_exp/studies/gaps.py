@@ -21,6 +21,7 @@ from coach_exp.profiling.device import DeviceSpec, analytic
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.progress import Display
+from coach_exp.studies.parts import Parts
 from coach_exp.studies.random_graphs import SHAPES, random_problem
 from coach_exp.types.errors import ConfigError, InfeasibleError
 from coach_exp.types.graph import LayerGraph
@@ -229,7 +230,7 @@ def _problem(
 # --- The study ------------------------------------------------------------------------------------
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display) -> float:
+def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
     """Plan, compare and tabulate; returns the mean gap with moves=two over all random graphs, NaN
     where there are none. Raises ConfigError naming wrong settings."""
     try:

@@ -1,7 +1,7 @@
-"""Answers of a model measured at one resolution, bytes of the same model timed at another.
+"""The answers of a model seen otherwise: with the bytes of another resolution, or of other splits.
 
-In: outcomes and the layer graph whose times are simulated. Out: outcomes with the same labels and
-features, and payloads of the sizes that the timed graph would send. Layers correspond by name.
+`RescaledOutcomes`: labels and features as measured, payloads of the sizes that the timed graph
+would send; layers correspond by name. `SelectedOutcomes`: chosen samples of several splits as one.
 """
 
 from collections.abc import Sequence
@@ -56,3 +56,57 @@ class RescaledOutcomes:
             for layer, tensor in zip(layers, crossing, strict=True)
         )
         return Prediction(self.measured.predict(sample, crossing).label, tuple(sizes))
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedOutcomes:
+    """Chosen samples of several splits as one, numbered anew: sample i is sample `sample[i]` of
+    `sources[source[i]]`. Splits can be drawn again without asking the model again."""
+
+    sources: tuple[Outcomes, ...]
+    source: NDArray[np.int64]
+    sample: NDArray[np.int64]
+
+    @staticmethod
+    def all_of(*sources: Outcomes) -> "SelectedOutcomes":
+        """Every sample of some splits."""
+        counts = [each.samples for each in sources]
+        source = np.repeat(np.arange(len(sources)), counts)
+        return SelectedOutcomes(sources, source, np.concatenate([np.arange(n) for n in counts]))
+
+    def of(self, chosen: NDArray[np.int64]) -> "SelectedOutcomes":
+        """Some of these samples."""
+        return SelectedOutcomes(self.sources, self.source[chosen], self.sample[chosen])
+
+    @property
+    def classes(self) -> int:
+        """Number of class scores."""
+        return self.sources[0].classes
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that can be asked about."""
+        return len(self.sample)
+
+    def true_label(self, sample: int) -> int:
+        """Ground truth of a sample."""
+        return self._source(sample).true_label(int(self.sample[sample]))
+
+    def video(self, sample: int) -> int:
+        """The video or track that a sample belongs to."""
+        return self._source(sample).video(int(self.sample[sample]))
+
+    def uncut(self, sample: int) -> int:
+        """Label that the whole float model predicts."""
+        return self._source(sample).uncut(int(self.sample[sample]))
+
+    def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
+        """Task feature: [channels]."""
+        return self._source(sample).feature(int(self.sample[sample]), layers)
+
+    def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
+        """Label and bytes."""
+        return self._source(sample).predict(int(self.sample[sample]), crossing)
+
+    def _source(self, sample: int) -> Outcomes:
+        return self.sources[self.source[sample]]

@@ -75,7 +75,7 @@ def write_clips(
 ) -> None:
     """UCF101: of every class `groups` groups of `clips` clips, the first `tested` in the test list.
 
-    The grey level tells class, clip and frame: 100 · class + 50 · clip + 4 · frame.
+    The grey level tells class, clip and frame: 100 · class + 50 · clip + 4 · frame, modulo 256.
     """
     lists = root / "ucfTrainTestlist"
     lists.mkdir(parents=True)
@@ -85,7 +85,7 @@ def write_clips(
     for label, name in enumerate(names):
         for group in range(1, groups + 1):
             for clip in range(1, clips + 1):
-                greys = [100 * label + 50 * (clip - 1) + 4 * i for i in range(frames)]
+                greys = [(100 * label + 50 * (clip - 1) + 4 * i) % 256 for i in range(frames)]
                 listed = clip_name(name, group, clip)
                 write_video(root / "UCF-101" / listed, greys)
                 if group <= tested:

@@ -133,7 +133,9 @@ def decode(path: Path, settings: Ucf101) -> NDArray[np.uint8]:
                 if len(kept) == settings.max_frames:
                     return np.stack(kept)
     except (OSError, av.error.FFmpegError) as error:
-        raise DataError(f"{path} cannot be read as a video: {error}; replace it") from error
+        raise DataError(
+            f"{path} cannot be read as a video: {error.strerror}; replace it"
+        ) from error
     if count < ENOUGH * promised or not kept:
         raise DataError(
             f"{path} breaks off: {count} of its {promised} frames can be decoded; replace it"

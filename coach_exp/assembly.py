@@ -4,7 +4,6 @@ In: a validated config. Out: a World that every method of a run shares, so that 
 path.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -39,6 +38,7 @@ from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Calibration, Link, Problem
 from coach_exp.types.outcomes import BitTable, Codec, Outcomes
 from coach_exp.types.profile import DeviceProfile
+from coach_exp.types.progress import Progress
 
 if TYPE_CHECKING:
     from coach_exp.learning.models import ModelSpec
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from coach_exp.learning.weights import Weights
     from coach_exp.profiling.capture import CapturedModel
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 CLASSES_WITHOUT_DATA = 1000  # of a model that is only timed: ImageNet's, as published latencies are
 
 
@@ -226,7 +225,7 @@ class Builder:
     def _splits(self) -> "Splits":
         from coach_exp.learning.datasets import load_splits
 
-        return load_splits(self._settings, self.cache)
+        return load_splits(self._settings, self.cache, self._progress)
 
     @cached_property
     def _spec(self) -> "ModelSpec":

@@ -139,6 +139,13 @@ def test_one_video_a_class_is_too_few():
         hold_out(coloured(videos_per_class=1), QUICK)
 
 
+def test_frames_for_less_than_one_batch_are_too_few():
+    rows, _ = hold_out(coloured(), QUICK)
+    training = Training(**{**vars(QUICK), "batch_size": len(rows) + 1, "frames_per_epoch": 999})
+    with pytest.raises(DataError, match=rf"training\.batch_size={len(rows)} or less"):
+        fit(nn.Linear(1, 1), coloured(), 8, training)
+
+
 def test_training_learns_leaves_no_files_and_repeats(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     states = []

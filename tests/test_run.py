@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+from data_roots import write_clips, write_images
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -142,6 +143,8 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
         (("precision.bits=0",), "precision.bits = 0: should be 1, 2"),
         (("method=nope",), "Available options in 'method'"),
         (("data=gtsrb", "data.root=/nowhere"), "data.root"),
+        (("data=ucf101", "data.root=/nowhere"), "data.root=/nowhere holds no clips at UCF-101/"),
+        (("data=imagenet100", "data.root=/nowhere"), "holds no pictures at train/<class>/<image>"),
         (("model.path=/nowhere.json", "model=dag_file"), "/nowhere.json"),
         (("bandwidth=file", "bandwidth.path=/nowhere.csv"), "/nowhere.csv cannot be read"),
         (("weights=/nowhere.pt",), "/nowhere.pt"),
@@ -169,6 +172,29 @@ def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):
     assert len(pandas.read_parquet(here / "tasks.parquet")) == 200
     beside = json.loads((here / "references" / "device_only" / "summary.json").read_text())
     assert beside["transmission_kib_per_task"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["ucf101", "imagenet100"])
+def test_a_model_is_trained_on_files_and_answers(data: str, tmp_path: Path, hydra):
+    if data == "ucf101":
+        write_clips(tmp_path / "data", clips=1)
+        own, samples = ("data.fps=10",), 2 * 2 * 4  # classes, groups; 10 frames of 25 a second
+    else:
+        write_images(tmp_path / "data", {"kite": 20, "tench": 20})
+        own, samples = ("data.imbalance=2", "stream=low"), 4 + 2
+    here = tmp_path / "run"
+    do(
+        here,
+        *(f"data={data}", f"data.root={tmp_path / 'data'}", "data.size=32", *own),
+        *("training.epochs=1", "training.batch_size=8", "precision=fixed"),
+        *("references=[]", "tracking=none", f"workload.tasks={samples}"),
+    )
+    summary = json.loads((here / "summary.json").read_text())
+    assert 0 <= summary["accuracy"] <= 1
+    labels = pandas.read_parquet(here / "tasks.parquet")["label"]
+    halves = {"ucf101": [8, 8], "imagenet100": [2, 4]}
+    assert sorted(labels.value_counts()) == halves[data]
 
 
 def test_a_reference_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):

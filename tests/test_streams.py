@@ -72,6 +72,30 @@ def test_one_pass_serves_every_sample_once_and_then_begins_again(kind, lengths, 
     assert (longer[len(data) :] == longer[:more]).all()
 
 
+@pytest.mark.parametrize("lengths", [(4, 5, 1), (1, 1, 1, 1)])
+def test_the_same_samples_come_in_all_three_orders(lengths: tuple[int, ...]):
+    # a stream as long as its split: comparisons over orders rest on it
+    data = videos(*lengths)
+    orders = [stream_samples(data, kind, len(data), seed=5) for kind in ("low", "medium", "high")]
+    assert {tuple(sorted(order)) for order in orders} == {tuple(range(len(data)))}
+
+
+def test_where_every_video_is_an_image_classes_stand_in_for_videos():
+    data = VideoDataset(
+        frames=np.zeros((20, 1, 1, 3), np.uint8),
+        label=np.array([1, 0] * 10),
+        video=np.arange(20),
+        frame=np.zeros(20, np.int64),
+        class_names=("even", "odd"),
+    )
+    even, odd = list(range(1, 20, 2)), list(range(0, 20, 2))
+    assert stream_samples(data, "high", 20).tolist() in (even + odd, odd + even)
+    medium = stream_samples(data, "medium", 20, run_length=5).tolist()
+    runs = sorted(medium[i : i + 5] for i in range(0, 20, 5))
+    assert runs == [odd[:5], even[:5], odd[5:], even[5:]]
+    assert stream_samples(data, "low", 20).tolist() not in (even + odd, odd + even)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ConfigError, match="'middle' is not one of low, medium, high"):
         stream_samples(videos(2), "middle", 1)

@@ -1,7 +1,11 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from coach_exp.learning.synthetic import SHAPES, SyntheticVideo, generate
+from coach_exp.learning.datasets import load_splits
+from coach_exp.learning.synthetic import SHAPES, SyntheticVideo
+from coach_exp.learning.video import Splits
 from coach_exp.types.errors import ConfigError
 
 SMALL = SyntheticVideo(
@@ -9,7 +13,12 @@ SMALL = SyntheticVideo(
 )
 
 
-def test_splits_have_the_videos_asked_for():
+@pytest.fixture
+def generate(tmp_path) -> Callable[[SyntheticVideo], Splits]:
+    return lambda settings: load_splits(settings, tmp_path)
+
+
+def test_splits_have_the_videos_asked_for(generate):
     splits = generate(SMALL)
     sizes = {name: (len(data), len(data.videos())) for name, data in splits.items()}
     assert sizes == {"train": (36, 9), "centres": (12, 3), "calib": (24, 6), "stream": (24, 6)}
@@ -18,8 +27,8 @@ def test_splits_have_the_videos_asked_for():
     assert splits.centres.frame.tolist() == [0, 1, 2, 3] * 3
 
 
-def test_same_seed_same_pixels_and_another_seed_others():
-    again = generate(SMALL)
+def test_same_seed_same_pixels_and_another_seed_others(generate, tmp_path):
+    again = load_splits(SMALL, tmp_path / "again")
     other = generate(SyntheticVideo(**{**vars(SMALL), "seed": 1}))
     for (_, a), (_, b), (_, c) in zip(
         generate(SMALL).items(), again.items(), other.items(), strict=True
@@ -27,7 +36,7 @@ def test_same_seed_same_pixels_and_another_seed_others():
         assert a.fingerprint == b.fingerprint != c.fingerprint
 
 
-def test_without_noise_and_clutter_the_brightest_pixels_are_one_object():
+def test_without_noise_and_clutter_the_brightest_pixels_are_one_object(generate):
     plain = SyntheticVideo(**{**vars(SMALL), "noise": 0.0, "clutter": 0, "contrast": 0.29})
     data = generate(plain).train
     brightest = data.frames[data.label == 0].astype(int).sum(axis=-1)
@@ -41,7 +50,7 @@ def test_all_shapes_cover_the_area_of_the_unit_disc():
         assert area == pytest.approx(1, abs=1e-3), shape.name
 
 
-def test_frames_of_a_video_resemble_each_other_more_than_those_of_others():
+def test_frames_of_a_video_resemble_each_other_more_than_those_of_others(generate):
     data = generate(SMALL).train
     pixels = data.frames.reshape(len(data), -1).astype(float)
     alike = np.corrcoef(pixels)
@@ -50,7 +59,7 @@ def test_frames_of_a_video_resemble_each_other_more_than_those_of_others():
     assert alike[same].mean() > alike[data.video[:, None] != data.video[None]].mean() + 0.3
 
 
-def test_the_object_moves():
+def test_the_object_moves(generate):
     data = generate(SyntheticVideo(**{**vars(SMALL), "noise": 0.0})).train
     for video in data.videos():
         assert (data.frames[video[0]] != data.frames[video[-1]]).any()
@@ -60,7 +69,8 @@ def test_the_object_moves():
     ("wrong", "words"),
     [
         ({"classes": 11}, "there are 2 … 10 shapes"),
-        ({"size": 8}, "at least one frame of 16 pixels"),
+        ({"size": 8}, "at least 16 pixels"),
+        ({"frames": 0}, "at least one frame"),
         ({"videos": {"train": 3}}, "give each of train, centres, calib, stream"),
     ],
 )

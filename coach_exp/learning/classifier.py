@@ -45,10 +45,15 @@ class Fit:
 def fit(model: nn.Module, train: VideoDataset, input_size: int, training: Training) -> Fit:
     """Train `model` in place and leave it in eval mode with its best weights.
 
-    Raises DataError when `train` has too few videos to hold some out.
+    Raises DataError when `train` has too few videos to hold some out, or frames for one batch.
     """
     began = perf_counter()
     rows, held = hold_out(train, training)
+    if len(rows) < training.batch_size:
+        raise DataError(
+            f"the train split has {len(rows)} frames to fit on, less than one batch of "
+            f"{training.batch_size}; use training.batch_size={len(rows)} or less, or add videos"
+        )
     with torch.random.fork_rng(), TemporaryDirectory() as scratch, _quiet():
         torch.manual_seed(training.seed)
         loader = _loader(train, rows, input_size, training.batch_size, training.frames_per_epoch)

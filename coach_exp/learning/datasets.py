@@ -1,104 +1,119 @@
 """The data a config asks for, kept on disk once it is made.
 
-In: the `data` group of the config and a cache folder. Out: the four splits, memory-mapped: a run
-that needs only labels reads no pixels.
+In: the `data` group of the config and a cache folder. Out: the four splits, memory-mapped.
 """
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+import errno
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from hashlib import blake2b
-from itertools import pairwise
+from importlib import import_module
 from os import getpid
 from pathlib import Path
 from shutil import rmtree
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from coach_exp.learning import gtsrb, synthetic
+from coach_exp.learning import decoding, dividing, split_store
+from coach_exp.learning.footage import DataSet
 from coach_exp.learning.gtsrb import Gtsrb
+from coach_exp.learning.imagenet100 import ImageNet100
 from coach_exp.learning.synthetic import SyntheticVideo
-from coach_exp.learning.video import SPLIT_NAMES, Splits, VideoDataset
-from coach_exp.types.errors import ConfigError
+from coach_exp.learning.ucf101 import Ucf101
+from coach_exp.learning.video import Splits
+from coach_exp.types.errors import ConfigError, DataError
+from coach_exp.types.progress import Progress, silent
 
-KINDS: Mapping[str, type[SyntheticVideo] | type[Gtsrb]] = {
+KINDS: Mapping[str, type[DataSet]] = {
     "synthetic": SyntheticVideo,
     "gtsrb": Gtsrb,
+    "ucf101": Ucf101,
+    "imagenet100": ImageNet100,
 }
+SHARED = (decoding, dividing)  # code that decides frames and splits, besides a data set's own
 
 
-def data_settings(config: Mapping[str, Any]) -> SyntheticVideo | Gtsrb:
-    """The typed settings of a `data` config: `kind` and the fields of that kind.
+def data_settings(config: Mapping[str, Any]) -> DataSet:
+    """The typed settings of a `data` config: `kind`, or `_target_` for one's own, and its fields.
 
-    Raises ConfigError for an unknown kind or key.
+    Raises ConfigError for an unknown kind or key, or a wrong value.
     """
     given = dict(config)
-    kind = given.pop("kind", None)
-    if kind not in KINDS:
-        raise ConfigError(f"data.kind={kind!r} is not one of {', '.join(KINDS)}")
-    known = {f.name for f in fields(KINDS[kind])}
+    name, kind = _kind(given)
+    known = {f.name for f in fields(kind)}
     unknown = sorted(set(given) - known)
     if unknown:
-        raise ConfigError(
-            f"data.kind={kind} has no keys {unknown}; it has {', '.join(sorted(known))}"
+        raise ConfigError(f"{name} has no keys {unknown}; it has {', '.join(sorted(known))}")
+    try:
+        return TypeAdapter(kind).validate_python(given)
+    except ValidationError as error:
+        wrong = (
+            f"data.{'.'.join(map(str, e['loc']))} = {e['input']}: "
+            f"{e['msg'].replace('Input should', 'should')}"
+            for e in error.errors()
         )
-    return KINDS[kind](**given)
+        raise ConfigError("\n".join(wrong)) from None
 
 
-def load_splits(settings: SyntheticVideo | Gtsrb, cache_dir: Path) -> Splits:
-    """The splits, made on first use and kept under `cache_dir` by hash of settings and files."""
-    cache = cache_dir / "data"
-    if isinstance(settings, SyntheticVideo):
-        folder = cache / f"synthetic-{_hash(synthetic, asdict(settings))}"
-        return _cached(folder, lambda: synthetic.generate(settings))
-    pictures = gtsrb.listing(settings)
-    key = asdict(settings) | {"root": gtsrb.fingerprint(pictures), "download": None}
-    return _cached(cache / f"gtsrb-{_hash(gtsrb, key)}", lambda: gtsrb.read(pictures, settings))
+def load_splits(settings: DataSet, cache_dir: Path, progress: Progress = silent) -> Splits:
+    """The splits, made on first use and kept under `cache_dir` by hash of settings, files and code.
 
-
-def _hash(maker: ModuleType, key: Mapping[str, Any]) -> str:
-    """Of the settings and of the code that makes the data from them."""
-    digest = blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8)
-    digest.update(Path(str(maker.__file__)).read_bytes())
-    return digest.hexdigest()
-
-
-def _cached(folder: Path, make: Callable[[], Splits]) -> Splits:
+    Raises DataError when the data are not there, cannot be read, or do not fit on the disk.
+    """
+    kind = type(settings).__name__.lower()
+    folder = cache_dir / "data" / f"{kind}-{settings.fingerprint()}-{_code(type(settings))}"
     if not folder.is_dir():
-        splits = make()
         staging = folder.with_name(f"{folder.name}.{getpid()}.part")
         staging.mkdir(parents=True, exist_ok=True)
-        _save(splits, staging)
         try:
-            staging.rename(folder)
-        except OSError:  # another process was faster
-            rmtree(staging)
-    return _open(folder)
+            split_store.write(settings.read(), staging, progress)
+            _publish(staging, folder)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DataError(
+                f"the disk of {cache_dir} is full before all data are decoded; keep smaller or "
+                "fewer frames, or put output.root on a larger disk"
+            ) from error
+        finally:
+            rmtree(staging, ignore_errors=True)
+    return split_store.read(folder)
 
 
-def _save(splits: Splits, folder: Path) -> None:
-    parts = [data for _, data in splits.items()]
-    columns = {
-        name: np.concatenate([getattr(data, name) for data in parts])
-        for name in ("label", "video", "frame")
-    }
-    bounds = np.cumsum([0, *map(len, parts)])
-    names = np.array(splits.class_names)
-    np.savez(folder / "index.npz", allow_pickle=False, bounds=bounds, class_names=names, **columns)
-    shape = (int(bounds[-1]), *parts[0].frames.shape[1:])
-    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, shape)
-    for data, (a, b) in zip(parts, pairwise(bounds), strict=True):
-        frames[a:b] = data.frames
-    frames.flush()
+def _publish(staging: Path, folder: Path) -> None:
+    try:
+        staging.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
 
 
-def _open(folder: Path) -> Splits:
-    frames = np.load(folder / "frames.npy", mmap_mode="r")
-    with np.load(folder / "index.npz") as index:
-        names = tuple(map(str, index["class_names"]))
-        everything = VideoDataset(frames, index["label"], index["video"], index["frame"], names)
-        bounds = pairwise(index["bounds"])
-        parts = [everything.subset(slice(a, b)) for a, b in bounds]
-    return Splits(**dict(zip(SPLIT_NAMES, parts, strict=True)))
+def _kind(given: dict[str, Any]) -> tuple[str, type[DataSet]]:
+    """Name and class of what is asked for, which are taken out of `given`."""
+    target, kind = given.pop("_target_", None), given.pop("kind", None)
+    if target is None:
+        if kind not in KINDS:
+            raise ConfigError(f"data.kind={kind!r} is not one of {', '.join(KINDS)}")
+        return f"data.kind={kind}", KINDS[kind]
+    module, _, name = str(target).rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"data._target_={target!r} cannot be imported: {error}; give the full name of a class"
+        ) from error
+    if not (inspect.isclass(found) and is_dataclass(found)):
+        raise ConfigError(
+            f"data._target_={target!r} is not a dataclass; see coach_exp.learning.footage.DataSet"
+        )
+    return f"data._target_={target}", cast(type[DataSet], found)
+
+
+def _code(kind: type) -> str:
+    """Hash of the code that makes the data."""
+    digest = blake2b(digest_size=6)
+    for thing in (kind, *SHARED):
+        digest.update(Path(inspect.getfile(thing)).read_bytes())
+    return digest.hexdigest()

@@ -6,7 +6,7 @@ batches: head, then for each sample encode, bytes, decode, then tail. The answer
 so a later run neither computes them nor imports torch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from coach_exp.profiling import channels
 from coach_exp.types.errors import ConfigError, CutError
 from coach_exp.types.feature import task_feature, usual_axis
 from coach_exp.types.outcomes import Codec, Crossing, Prediction
+from coach_exp.types.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,13 +31,8 @@ if TYPE_CHECKING:
     from coach_exp.profiling.program import Tail
 
 Tensors = dict[str, NDArray[np.float32]]
-Progress = Callable[[str, int, int], None]  # what is being computed, samples done, samples in all
 
 RAW_BITS = (8, 32)  # the input crosses as the uint8 image, or as normalised floats: no loss
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
 
 
 class TorchOutcomes:
@@ -56,7 +52,7 @@ class TorchOutcomes:
         *,
         batch_size: int = 64,
         held_bytes: int = 2**29,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> None:
         self._weights = weights
         self._data = data

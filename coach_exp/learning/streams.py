@@ -27,8 +27,8 @@ def stream_samples(
 
     `low`: frames in random order. `medium`: each video is cut into runs of `run_length` consecutive
     frames, and the runs come in random order. `high`: whole videos in dataset order, from a random
-    video on. The same seed gives the same stream, and a shorter stream is the beginning of a longer
-    one.
+    video on. Where every video is a single image, all images of a class stand in for a video. The
+    same seed gives the same stream, and a shorter stream is the beginning of a longer one.
     """
     if tasks < 1 or run_length < 1 or not len(data):
         raise ConfigError(
@@ -36,7 +36,7 @@ def stream_samples(
             "all three must be at least 1"
         )
     rng = np.random.default_rng(seed)
-    videos = data.videos()
+    videos = _sequences(data)
     if correlation == "low":
         order = rng.permutation(len(data))
     elif correlation == "medium":
@@ -50,3 +50,11 @@ def stream_samples(
             f"stream correlation {correlation!r} is not one of {', '.join(get_args(Correlation))}"
         )
     return np.resize(order, tasks)
+
+
+def _sequences(data: VideoDataset) -> list[NDArray[np.int64]]:
+    """What resembles itself from sample to sample: videos, or classes where nothing moves."""
+    videos = data.videos()
+    if len(videos) < len(data):
+        return videos
+    return [np.flatnonzero(data.label == label) for label in np.unique(data.label)]

@@ -1,23 +1,24 @@
 """Generated labelled video: no download, same seed, same pixels.
 
-In: settings. Out: the four splits. A class is a shape and its way of moving. Videos of a class
-differ in colours, background, path, size and aspect; a video's frames show one object moving on one
-panning background. All shapes are drawn with equal area and in random colours, and fragments of the
-same outlines litter the background, so the channel means of early layers say little about the
-class. The fragments are brighter than the objects: they stretch the range that a quantiser must
-cover.
+In: settings. Out: the clips of the four splits. A class is a shape and its way of moving. Videos
+of a class differ in colours, background, path, size and aspect; a video's frames show one object
+moving on one panning background. All shapes are drawn with equal area and in random colours, and
+fragments of the same outlines litter the background, so the channel means of early layers say
+little about the class. The fragments are brighter than the objects: they stretch the range that a
+quantiser must cover.
 """
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.learning.video import SPLIT_NAMES, Splits, VideoDataset
+from coach_exp.learning.decoding import check_size, in_order
+from coach_exp.learning.footage import Clip, Footage
+from coach_exp.learning.memo import digest
+from coach_exp.learning.video import SPLIT_NAMES
 from coach_exp.types.errors import ConfigError
 
 Floats = NDArray[np.float32]
@@ -50,16 +51,23 @@ class SyntheticVideo:
     def __post_init__(self) -> None:
         if not 2 <= self.classes <= len(SHAPES):
             raise ConfigError(f"data.classes={self.classes}: there are 2 … {len(SHAPES)} shapes")
-        if self.size < 16 or self.frames < 1:
-            raise ConfigError(
-                f"data.size={self.size}, data.frames={self.frames}: a video needs at least one "
-                "frame of 16 pixels"
-            )
+        check_size(self.size)
+        if self.frames < 1:
+            raise ConfigError(f"data.frames={self.frames}: a video has at least one frame")
         if set(self.videos) != set(SPLIT_NAMES) or min(self.videos.values()) < 1:
             raise ConfigError(
                 f"data.videos={dict(self.videos)}: give each of {', '.join(SPLIT_NAMES)} at least "
                 "one video per class"
             )
+
+    def fingerprint(self) -> str:
+        """Hash of the settings, which decide every pixel."""
+        return digest(self)
+
+    def read(self) -> Footage:
+        """A clip for every video, class by class, rendered as the clips are taken."""
+        names = tuple(shape.name for shape in SHAPES[: self.classes])
+        return Footage(names, self.classes * sum(self.videos.values()), _clips(self))
 
 
 class Shape(NamedTuple):
@@ -77,39 +85,33 @@ class Shape(NamedTuple):
     pulse: float = 0.0
 
 
-def generate(settings: SyntheticVideo) -> Splits:
-    """The four splits, each class by class, video by video, in order of time."""
-    per_class = [settings.videos[name] for name in SPLIT_NAMES]
-    bounds = np.cumsum([0, *(n * settings.classes for n in per_class)])
-    labels = np.concatenate([np.repeat(np.arange(settings.classes), n) for n in per_class])
-    scenes = _scenes(labels, settings)
-    frames = np.empty((len(labels), settings.frames, settings.size, settings.size, 3), np.uint8)
+def _labels(settings: SyntheticVideo) -> tuple[list[str], NDArray[np.int64]]:
+    """Split and label of each video: split by split, class by class."""
+    counts = [(name, settings.videos[name]) for name in SPLIT_NAMES]
+    split = [name for name, n in counts for _ in range(n * settings.classes)]
+    labels = np.concatenate([np.repeat(np.arange(settings.classes), n) for _, n in counts])
+    return split, labels
 
+
+def _clips(settings: SyntheticVideo) -> Iterator[Clip]:
+    """Every video as one clip, rendered `CHUNK` at a time."""
+    split, labels = _labels(settings)
+    scenes = _scenes(labels, settings)
     size = settings.size
     noise = np.random.default_rng((settings.seed, 1)).standard_normal
     bank = noise((NOISE_FRAMES, size, size, 3), np.float32) * np.float32(settings.noise)
+    numbers = np.arange(settings.frames)
 
-    def render(first: int) -> None:
-        chunk = slice(first, min(first + CHUNK, len(labels)))
-        frames[chunk] = _render(scenes.of(chunk), bank, size)
+    def render(first: int) -> list[Clip]:
+        videos = range(first, min(first + CHUNK, len(labels)))
+        frames = _render(scenes.of(slice(videos.start, videos.stop)), bank, size)
+        return [
+            Clip(split[n], int(labels[n]), n, numbers, own)
+            for n, own in zip(videos, frames, strict=True)
+        ]
 
-    with ThreadPoolExecutor() as threads:  # numpy releases the interpreter lock
-        list(threads.map(render, range(0, len(labels), CHUNK)))
-    names = tuple(shape.name for shape in SHAPES[: settings.classes])
-    return Splits(*(_dataset(frames, labels, names, a, b) for a, b in pairwise(bounds)))
-
-
-def _dataset(
-    frames: NDArray[np.uint8], labels: NDArray[np.int64], names: tuple[str, ...], a: int, b: int
-) -> VideoDataset:
-    videos, length = b - a, frames.shape[1]
-    return VideoDataset(
-        frames=frames[a:b].reshape(-1, *frames.shape[2:]),
-        label=np.repeat(labels[a:b], length),
-        video=np.repeat(np.arange(a, b), length),
-        frame=np.tile(np.arange(length), videos),
-        class_names=names,
-    )
+    for chunk in in_order(render, range(0, len(labels), CHUNK)):
+        yield from chunk
 
 
 # ---------------------------------------------------------------- outlines: radius at each angle

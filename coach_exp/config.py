@@ -199,6 +199,16 @@ class CacheGroup(_Group):
     delta: PositiveFloat = Field(lt=1)
     max_bits: Width | None
 
+    @field_validator("budget")
+    @classmethod
+    def _guaranteed_centres_stay(cls, budget: Budget, info: ValidationInfo) -> Budget:
+        if budget == "guarantee" and info.data.get("update") not in ("none", None):
+            raise ValueError(
+                "guarantee holds for the centres that were calibrated, not for centres that move; "
+                "add cache.update=none, or use paper or joint"
+            )
+        return budget
+
 
 class ReplanGroup(_Group):
     """When a method changes its plan; see `online.replan.Replan`."""
@@ -260,7 +270,7 @@ class MethodGroup(_Open):
 class Study(_Open):
     """A study; its settings are checked by its module in `coach_exp.studies`."""
 
-    kind: Literal["complexity", "estimators", "fig2", "gaps"]
+    kind: Literal["budgets", "complexity", "estimators", "fig2", "gaps", "orders"]
 
 
 class Table(_Group):

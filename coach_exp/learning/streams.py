@@ -35,26 +35,34 @@ def stream_samples(
             f"a stream of {tasks} tasks in runs of {run_length} from {len(data)} samples: "
             "all three must be at least 1"
         )
+    sequences = alike(data.videos(), data.label)
+    return np.resize(ordered(sequences, correlation, seed, run_length), tasks)
+
+
+def ordered(
+    sequences: list[NDArray[np.int64]],
+    correlation: Correlation,
+    seed: int,
+    run_length: int = RUN_LENGTH,
+) -> NDArray[np.int64]:
+    """Every sample of the sequences once, in the order that `correlation` names."""
     rng = np.random.default_rng(seed)
-    videos = _sequences(data)
     if correlation == "low":
-        order = rng.permutation(len(data))
-    elif correlation == "medium":
-        runs = [v[i : i + run_length] for v in videos for i in range(0, len(v), run_length)]
-        order = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
-    elif correlation == "high":
-        first = int(rng.integers(len(videos)))
-        order = np.concatenate(videos[first:] + videos[:first])
-    else:
-        raise ConfigError(
-            f"stream correlation {correlation!r} is not one of {', '.join(get_args(Correlation))}"
-        )
-    return np.resize(order, tasks)
+        return rng.permutation(np.sort(np.concatenate(sequences)))
+    if correlation == "medium":
+        runs = [s[i : i + run_length] for s in sequences for i in range(0, len(s), run_length)]
+        return np.concatenate([runs[i] for i in rng.permutation(len(runs))])
+    if correlation == "high":
+        first = int(rng.integers(len(sequences)))
+        return np.concatenate(sequences[first:] + sequences[:first])
+    raise ConfigError(
+        f"stream correlation {correlation!r} is not one of {', '.join(get_args(Correlation))}"
+    )
 
 
-def _sequences(data: VideoDataset) -> list[NDArray[np.int64]]:
-    """What resembles itself from sample to sample: videos, or classes where nothing moves."""
-    videos = data.videos()
-    if len(videos) < len(data):
+def alike(videos: list[NDArray[np.int64]], label: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """What resembles itself from sample to sample: the videos (sample numbers of each in order of
+    time) or, where every video is a single image, the classes: [samples] labels."""
+    if len(videos) < len(label):
         return videos
-    return [np.flatnonzero(data.label == label) for label in np.unique(data.label)]
+    return [np.flatnonzero(label == each) for each in np.unique(label)]

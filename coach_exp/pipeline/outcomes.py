@@ -109,4 +109,4 @@ class SelectedOutcomes:
         return self._source(sample).predict(int(self.sample[sample]), crossing)
 
     def _source(self, sample: int) -> Outcomes:
-        return self.sources[self.source[sample]]
+        return self.sources[int(self.source[sample])]

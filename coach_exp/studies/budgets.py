@@ -14,11 +14,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from scipy.stats import binomtest
 
 from coach_exp.online.budgets import Evidence, Limits, answers_right, certificates, thresholds
@@ -27,6 +27,7 @@ from coach_exp.results.figures import COLOURS, new_figure, save_figure
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.studies.parts import Parts
+from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.split_draws import Draw, Draws, depths, planned
 from coach_exp.types.method import Problem
 from coach_exp.types.online import Budget
@@ -34,13 +35,11 @@ from coach_exp.types.online import Budget
 RESAMPLES = 2000  # of the videos, for an interval
 
 
-class Settings(BaseModel):
+class Settings(StudySettings):
     """How much is tried: `depths` cuts, `draws` divisions of the videos, and the limits ε of each
     budget in percentage points."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: str
+    kind: Literal["budgets"] = "budgets"
     depths: PositiveInt = 4
     draws: PositiveInt = 100
     limits: Mapping[Budget, tuple[float, ...]]
@@ -85,7 +84,7 @@ class Row:
 
 def study(settings: Mapping[str, Any], directory: Path, display: Display, parts: Parts) -> float:
     """Run the study; returns the largest share of draws in which `guarantee` was broken."""
-    wanted = Settings.model_validate(settings)
+    wanted = Settings.read(settings)
     rows: list[Row] = []
     least: list[list[str]] = []
     base = parts.problem(parts.trace())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import PositiveInt
 
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
@@ -27,7 +27,7 @@ from coach_exp.results.figures import COLOURS, new_figure
 from coach_exp.results.progress import Display
 from coach_exp.studies.parts import Parts
 from coach_exp.studies.random_graphs import Inputs, problem
-from coach_exp.types.errors import ConfigError
+from coach_exp.studies.settings import StudySettings
 from coach_exp.types.method import Problem
 
 if TYPE_CHECKING:
@@ -39,12 +39,10 @@ OBJECTIVES: tuple[ObjectiveName, ...] = ("paper", "bottleneck", "latency")
 NETWORK_BRANCHES = (3, 6, 6, 4)  # layers of the branches of each block of a network
 
 
-class Settings(BaseModel):
+class Settings(StudySettings):
     """`branches`, `layers`: of one block, every pair is planned; `limit`: cuts up to which the
     exhaustive search runs; `totals`: layers of networks; `large`: (branches, layers) of one large
     block, none to leave it out; `seeds`: problems per point."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["complexity"] = "complexity"
     branches: tuple[PositiveInt, ...] = (1, 2, 3, 4, 5, 6)
@@ -235,10 +233,7 @@ def _slope(x: list[float], y: list[float]) -> float:
 def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
     """Measure, fit and draw; returns the exponent p of the plain Algorithm 1. Raises ConfigError
     naming wrong settings."""
-    try:
-        checked = Settings.model_validate(dict(settings))
-    except ValidationError as found:
-        raise ConfigError(f"study complexity: {found}") from None
+    checked = Settings.read(settings)
     blocks, networks, large = measure(checked, display)
     fitted = fits(blocks, networks)
     display.say(_block_table(blocks))

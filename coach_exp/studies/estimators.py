@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import ValidationError as Invalid
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coach_exp.network.estimator import Estimator, Ewma, HarmonicMean, Oracle
 from coach_exp.network.trace import Trace, random_walk, steps
@@ -33,6 +32,7 @@ from coach_exp.results.figures import COLOURS
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.studies.parts import Parts
+from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError, LinkError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import FixedPlans, Link, Problem
@@ -49,11 +49,9 @@ PANELS = 8  # of the picture
 SHOWN_S = 30.0  # of each trace in the picture
 
 
-class Settings(BaseModel):
+class Settings(StudySettings):
     """`traces`: a folder of trace files, each sub-folder a family; `weights` of EWMAs; `transfers`
     of harmonic means; `bin_s` for Mahimahi files."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["estimators"] = "estimators"
     traces: Path | None = None
@@ -216,10 +214,7 @@ def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Par
     """Score, tabulate, draw; returns the mean error in percent of the first estimator over all
     traces. Raises ConfigError naming wrong settings.
     """
-    try:
-        checked = Settings.model_validate(dict(settings))
-    except Invalid as found:
-        raise ConfigError(f"study estimators: {found}") from None
+    checked = Settings.read(settings)
     cases: list[Case] = list(own_cases(checked))
     left_out: dict[str, str] = {}
     if checked.traces is not None:

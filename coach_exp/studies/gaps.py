@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import ValidationError as Invalid
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
@@ -23,6 +22,7 @@ from coach_exp.quant.precision import FixedBits
 from coach_exp.results.progress import Display
 from coach_exp.studies.parts import Parts
 from coach_exp.studies.random_graphs import SHAPES, random_problem
+from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError, InfeasibleError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Link, Problem
@@ -38,11 +38,9 @@ INPUT_PIXELS = {"inception_v3": 299, "swin_v2_t": 256}  # those that do not take
 AUXILIARY = {"googlenet", "inception_v3"}  # have classifiers that only training uses
 
 
-class Settings(BaseModel):
+class Settings(StudySettings):
     """`graphs`: random ones of each shape, of at most `most_layers` with the input;
     `architectures`: torchvision's names; `limit`: cuts up to which the exhaustive search runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["gaps"] = "gaps"
     graphs: NonNegativeInt = 300
@@ -233,10 +231,7 @@ def _problem(
 def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
     """Plan, compare and tabulate; returns the mean gap with moves=two over all random graphs, NaN
     where there are none. Raises ConfigError naming wrong settings."""
-    try:
-        checked = Settings.model_validate(dict(settings))
-    except Invalid as found:
-        raise ConfigError(f"study gaps: {found}") from None
+    checked = Settings.read(settings)
     drawn = random_gaps(checked, display)
     real, planned, left_out = classifier_gaps(checked, display)
     by_shape, by_name = _by_shape(drawn), _by_name(real)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from scipy.special import stdtrit
 
 from coach_exp.learning.streams import Correlation
@@ -28,6 +28,7 @@ from coach_exp.results.metrics import Estimate, summarise
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.studies.parts import Parts
+from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.split_draws import Draws, depths, planned
 from coach_exp.types.method import FixedPlans, Problem
 from coach_exp.types.online import Budget, Update
@@ -39,13 +40,11 @@ if TYPE_CHECKING:
 ORDERS: tuple[Correlation, ...] = get_args(Correlation)
 
 
-class Settings(BaseModel):
+class Settings(StudySettings):
     """How much is tried. `depths` cuts spread along the model, `draws` divisions of the videos;
     `count_caps` bound m_j of Eq. 7 (null: no bound)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: str
+    kind: Literal["orders"] = "orders"
     depths: PositiveInt = 4
     draws: PositiveInt = Field(5, ge=2)
     count_caps: tuple[PositiveInt | None, ...] = (None, 100, 10)
@@ -101,7 +100,7 @@ class Row:
 
 def study(settings: Mapping[str, Any], directory: Path, display: Display, parts: Parts) -> float:
     """Run the study; returns the largest rise of the exit ratio from low to high, in points."""
-    wanted = Settings.model_validate(settings)
+    wanted = Settings.read(settings)
     rows = list(_rows(wanted, parts, display))
     (directory / "orders.json").write_text(
         json.dumps([_json(row) for row in rows], indent=1) + "\n"

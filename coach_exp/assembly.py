@@ -97,7 +97,8 @@ class Builder:
         """Everything a run needs; data and weights only where accuracy is to be measured."""
         trace = self.trace()
         problem = self.problem(trace)  # before any training: a mistake in it must show at once
-        outcomes, samples = (self._outcomes(), self._samples()) if self.trained else (None, None)
+        outcomes = self._outcomes() if self.trained else None
+        samples = self._samples(problem.workload.tasks) if self.trained else None
         problem = replace(problem, outcomes=outcomes, calibration=self._learned())
         return World(self.config, problem, trace, samples, self._identity())
 
@@ -113,7 +114,7 @@ class Builder:
             link=Link(trace.initial_bps, config.rtt_ms / 1e3, config.result_return),
             codec=self.codec,
             bits=self.bits(graph.input.name),
-            workload=config.workload.workload(),
+            workload=config.workload.workload(self._stream_samples),
             raw_input_may_cross=config.input.encoding != "forbidden",
             t_max_s=None if limit_ms is None else limit_ms / 1e3,
         )
@@ -158,6 +159,13 @@ class Builder:
                 lambda: self._calibration, given.limit_points, input_layer, input_bits
             )
         return FixedBits(given.bits, input_layer, input_bits)
+
+    @property
+    def _stream_samples(self) -> int | None:
+        """How many samples the stream split has, asked only where the workload needs to know."""
+        if self.config.workload.tasks is not None or not self.trained:
+            return None
+        return len(self._splits.stream)
 
     @cached_property
     def captured(self) -> "CapturedModel":
@@ -265,13 +273,11 @@ class Builder:
             return answers
         return RescaledOutcomes(answers, timed, self.codec)
 
-    def _samples(self) -> NDArray[np.int64]:
+    def _samples(self, tasks: int) -> NDArray[np.int64]:
         from coach_exp.learning.streams import stream_samples
 
         config = self.config
-        return stream_samples(
-            self._splits.stream, config.stream, config.workload.tasks, seed=config.seed
-        )
+        return stream_samples(self._splits.stream, config.stream, tasks, seed=config.seed)
 
     def _identity(self) -> dict[str, str | None]:
         """What besides the config decides the numbers: code, weights, data, and a trace's file."""

@@ -220,18 +220,25 @@ class ReplanGroup(_Group):
 
 
 class WorkloadGroup(_Group):
-    """How tasks arrive; see `types.workload.Workload`."""
+    """How tasks arrive; see `types.workload.Workload`. No `tasks`: the stream split, once."""
 
     kind: Literal["single_stream", "saturated", "periodic", "poisson"]
-    tasks: PositiveInt
+    tasks: PositiveInt | None
     in_flight: PositiveInt
     rate_hz: PositiveFloat | None = None
     drop: bool = False
     seed: NonNegativeInt = 0
 
-    def workload(self) -> Workload:
-        """The frozen value that methods and the simulator see."""
-        return Workload(**self.model_dump())
+    def workload(self, split: int | None) -> Workload:
+        """The frozen value that methods and the simulator see; `split` is the number of samples in
+        the stream split, None where there is none. Raises ConfigError when that is asked for."""
+        tasks = split if self.tasks is None else self.tasks
+        if tasks is None:
+            raise ConfigError(
+                "workload.tasks = null is one pass over the stream split, and without trained "
+                "weights there is no stream: give a number"
+            )
+        return Workload(**{**self.model_dump(), "tasks": tasks})
 
 
 class Tracking(_Group):

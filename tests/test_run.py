@@ -149,6 +149,8 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
         (("bandwidth=file", "bandwidth.path=/nowhere.csv"), "/nowhere.csv cannot be read"),
         (("weights=/nowhere.pt",), "/nowhere.pt"),
         (("references=[nope]",), "nope"),
+        (("workload.tasks=null", "weights=none"), "workload.tasks = null is one pass over"),
+        (("job=table",), "choose one with experiment=NAME"),
     ],
 )
 def test_a_mistake_ends_at_once_with_its_remedy(tmp_path: Path, overrides, message: str):
@@ -156,6 +158,33 @@ def test_a_mistake_ends_at_once_with_its_remedy(tmp_path: Path, overrides, messa
     assert done.returncode != 0
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_table_is_filled_cell_by_cell(tmp_path: Path, hydra, capsys):
+    # Without trained weights the online part is off, so that all rows are those of the plan.
+    here = tmp_path / "table"
+    cells = do(here, "experiment=table2_synthetic", "weights=none", "workload.tasks=50")
+    assert cells == 8
+    found = json.loads((here / "table.json").read_text())
+    assert list(found) == ["the plan of Eq. 6", "the plan of the bottleneck"]
+    for rows in found.values():
+        assert [row["row"] for row in rows] == ["NoAdjust", "Low", "Medium", "High"]
+        assert len({row["metrics"]["latency_mean_ms"]["value"] for row in rows}) == 1
+    assert "accuracy" not in found["the plan of Eq. 6"][0]["metrics"]
+    assert (here / "table.md").read_text().count("| NoAdjust |") == 2
+    assert (here / "the plan of Eq. 6" / "High" / "tasks.parquet").exists()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+        states = [row[0] for row in store.execute("select status from runs")]
+    assert states == ["FINISHED"] * 9
+    assert "Table II, small_resnet" in capsys.readouterr().out
+
+
+def test_a_group_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):
+    here = tmp_path / "table"
+    late = "+table.groups.late=['t_max_ms=0.001']"
+    tiny = ("weights=none", "workload.tasks=20", "tracking=none")
+    assert do(here, "experiment=table2_synthetic", late, *tiny) == 8
+    assert "late is left out" in capsys.readouterr().out
 
 
 def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):

@@ -99,7 +99,7 @@ class Builder:
         problem = self.problem(trace)  # before any training: a mistake in it must show at once
         outcomes = self._outcomes() if self.trained else None
         samples = self._samples(problem.workload.tasks) if self.trained else None
-        problem = replace(problem, outcomes=outcomes, calibration=self._learned())
+        problem = replace(problem, outcomes=outcomes, calibration=self.calibration())
         return World(self.config, problem, trace, samples, self._identity())
 
     def problem(self, trace: Trace) -> Problem:
@@ -155,9 +155,7 @@ class Builder:
         """Widths of crossing tensors; searched only where the model has answers."""
         given, input_bits = self.config.precision, self.config.input.bits
         if isinstance(given, SearchedPrecision) and self.trained:
-            return SearchedBits(
-                lambda: self._calibration, given.limit_points, input_layer, input_bits
-            )
+            return SearchedBits(lambda: self._calib, given.limit_points, input_layer, input_bits)
         return FixedBits(given.bits, input_layer, input_bits)
 
     @property
@@ -251,9 +249,10 @@ class Builder:
         training = Training.of(self.config.training)
         return resolve_weights(self.config.weights, spec, self._splits.train, training, self.cache)
 
-    def _learned(self) -> Calibration | None:
-        """What an online part may learn from; nothing is computed until it is asked for."""
-        return Calibration(self.answers("centres"), self._calibration) if self.trained else None
+    def calibration(self) -> Calibration | None:
+        """What an online part may learn from; the model is trained if it must be, but nothing is
+        asked of it yet."""
+        return Calibration(self.answers("centres"), self._calib) if self.trained else None
 
     def answers(self, split: Literal["centres", "calib", "stream"]) -> "TorchOutcomes":
         """The model's answers on a split at the data's resolution."""
@@ -263,7 +262,7 @@ class Builder:
         return TorchOutcomes(self.weights, data, self.codec, self.cache, progress=self._progress)
 
     @cached_property
-    def _calibration(self) -> "TorchOutcomes":
+    def _calib(self) -> "TorchOutcomes":
         return self.answers("calib")
 
     def _outcomes(self) -> Outcomes:

@@ -225,6 +225,7 @@ PLAN_LINES: tuple[tuple[str, Callable[[Plan], str]], ...] = (
     ("crossing tensors", lambda p: ", ".join(f"{c.layer} at {c.bits} bit" for c in p.crossing)),
     ("payload, KiB", lambda p: f"{sum(p.payload_bytes) / 1024:.2f}"),
     ("end T_e, ms", lambda p: _ms(p.stage_s.end_s)),
+    ("of it the decision, ms", lambda p: _ms(p.decision_s)),
     ("link T_t, ms", lambda p: _ms(p.stage_s.link_s)),
     ("cloud T_c, ms", lambda p: _ms(p.stage_s.cloud_s)),
     ("overlaps T_t^p + T_c^p, ms", lambda p: _ms(p.overlap_s.link_s, p.overlap_s.cloud_s)),

@@ -166,13 +166,13 @@ def test_a_table_is_filled_cell_by_cell(tmp_path: Path, hydra, capsys):
     cells = do(here, "experiment=table2_synthetic", "weights=none", "workload.tasks=50")
     assert cells == 8
     found = json.loads((here / "table.json").read_text())
-    assert list(found) == ["the plan of Eq. 6", "the plan of the bottleneck"]
+    assert list(found) == ["eq6", "bottleneck"]
     for rows in found.values():
         assert [row["row"] for row in rows] == ["NoAdjust", "Low", "Medium", "High"]
         assert len({row["metrics"]["latency_mean_ms"]["value"] for row in rows}) == 1
-    assert "accuracy" not in found["the plan of Eq. 6"][0]["metrics"]
+    assert "accuracy" not in found["eq6"][0]["metrics"]
     assert (here / "table.md").read_text().count("| NoAdjust |") == 2
-    assert (here / "the plan of Eq. 6" / "High" / "tasks.parquet").exists()
+    assert (here / "eq6" / "High" / "tasks.parquet").exists()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
         states = [row[0] for row in store.execute("select status from runs")]
     assert states == ["FINISHED"] * 9

@@ -81,7 +81,7 @@ def online_notes(plans: Mapping[str, Plan]) -> list[str]:
 # --- Cells ----------------------------------------------------------------------------------------
 
 
-def _number(estimate: Estimate | None, scale: float = 1.0) -> str:
+def number(estimate: Estimate | None, scale: float = 1.0) -> str:
     """Three significant digits, or as many as stand before the point."""
     if estimate is None:
         return UNMEASURED
@@ -90,11 +90,13 @@ def _number(estimate: Estimate | None, scale: float = 1.0) -> str:
     return f"{value:z.{decimals}f}"
 
 
-def _percent(estimate: Estimate | None, decimals: int = 1) -> str:
+def percent(estimate: Estimate | None, decimals: int = 1) -> str:
+    """A share in per cent."""
     return UNMEASURED if estimate is None else f"{100 * estimate.value:z.{decimals}f}"
 
 
-def _points(estimate: Estimate | None) -> str:
+def points(estimate: Estimate | None) -> str:
+    """A value with its interval, where there is one."""
     if estimate is None:
         return UNMEASURED
     if estimate.lo is None or estimate.hi is None:
@@ -103,25 +105,25 @@ def _points(estimate: Estimate | None) -> str:
 
 
 def _latency(summary: Summary) -> str:
-    mean, p95 = (_number(summary.get(f"latency_{which}_ms")) for which in ("mean", "p95"))
+    mean, p95 = (number(summary.get(f"latency_{which}_ms")) for which in ("mean", "p95"))
     return f"{mean} /{_GLUE}{p95}"
 
 
 def _idle(summary: Summary) -> str:
-    return "/".join(_percent(summary.get(f"idle_ratio_{name}"), 0) for name in RESOURCES)
+    return "/".join(percent(summary.get(f"idle_ratio_{name}"), 0) for name in RESOURCES)
 
 
 # The lines of a heading, the unit among them and short, for 80 columns; how to make the cell.
 COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("method", lambda row: row.method),
-    ("acc.\n%", lambda row: _percent(row.summary.get("accuracy"))),
-    ("drop\npoints\n[95 %]", lambda row: _points(row.summary.get("accuracy_drop_points"))),
+    ("acc.\n%", lambda row: percent(row.summary.get("accuracy"))),
+    ("drop\npoints\n[95 %]", lambda row: points(row.summary.get("accuracy_drop_points"))),
     ("latency\nmean/\np95, ms", lambda row: _latency(row.summary)),
-    ("rate\nit/s", lambda row: _number(row.summary.get("throughput_its"))),
-    ("sent\nKiB/\ntask", lambda row: _number(row.summary.get("transmission_kib_per_task"))),
-    ("exits\n%", lambda row: _percent(row.summary.get("exit_ratio"))),
+    ("rate\nit/s", lambda row: number(row.summary.get("throughput_its"))),
+    ("sent\nKiB/\ntask", lambda row: number(row.summary.get("transmission_kib_per_task"))),
+    ("exits\n%", lambda row: percent(row.summary.get("exit_ratio"))),
     ("idle, %\nend/\nlink/\ncloud", lambda row: _idle(row.summary)),
-    ("width\nbits", lambda row: _number(row.summary.get("bits_mean"))),
+    ("width\nbits", lambda row: number(row.summary.get("bits_mean"))),
     ("cut", lambda row: row.cut),
 )
 _TEXT = {"method", "cut"}

@@ -22,8 +22,8 @@ SHOWN = (  # of each step's summary, in the JSON
     *("accuracy", "accuracy_drop_points", "bandwidth_bias_percent", "bandwidth_lag_s"),
 )
 HEADS = (
-    *("method", "Mbps", "answers", "it/s", "static it/s", "reduction %"),
-    *("KiB/task", "bits", "exits %", "drop, points [95 %]", "est. bias %"),
+    *("method", "Mbps", "answers", "dynamic\nit/s", "static\nit/s", "reduction\n%"),
+    *("KiB/\ntask", "bits", "exits\n%", "drop, points\n[95 %]", "estimate's\nbias, %"),
 )
 
 

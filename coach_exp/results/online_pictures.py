@@ -95,7 +95,7 @@ def adaptation_plot(
     ends_s = [step.window.to_s for each in (steps or {}).values() for step in each]
     until_s = max(ends_s, default=longest_s)
     bin_s = min((steps or {}).values(), key=len)[0].window.to_s / 12 if steps else until_s / 40
-    figure = new_figure(11, 1.1 + 1.45 * len(runs))
+    figure = new_figure(11, 1.6 + 1.4 * len(runs))
     grid = figure.subplots(len(runs), 2, sharex=True, sharey="col", squeeze=False)
     ways = _ways(runs.values())
     for (rates, shares), (name, records) in zip(grid, runs.items(), strict=True):
@@ -104,11 +104,12 @@ def adaptation_plot(
             _static(rates, step)
         _shares(shares, records, ways, until_s, bin_s)
         rates.set_title(name, loc="left", fontsize=11, fontweight="bold")
+        rates.set_ylabel("it/s")
+        shares.set_ylabel("tasks, %")
     grid[0, 0].set(xlim=(0, until_s), ylim=(0, None))
     grid[0, 0].set_ylim(0, (1.25 if steps else 1.08) * grid[0, 0].get_ylim()[1])
     for axes in grid[-1]:
         axes.set_xlabel("time (s)")
-    figure.supylabel("throughput (it/s), left;  tasks (%), right", fontsize=10)
     figure.legend(
         handles=[*_line_keys(bool(steps)), *ways.values()],
         loc="outside upper center",
@@ -131,16 +132,17 @@ def _throughput(axes: "Axes", records: Records, trace: Trace, until_s: float, bi
 
 def _static(axes: "Axes", step: AdaptedStep) -> None:
     """The dotted line of a step, and the reduction above it."""
-    window = step.window
+    window, lost = step.window, round(step.reduction_percent)
     axes.plot([window.from_s, window.to_s], [step.static_its] * 2, color=_STATIC, ls=":", lw=2)
     axes.text(
         (window.from_s + window.to_s) / 2,
         0.97,
-        f"{-step.reduction_percent:+.0f} %".replace("-", "−"),
+        f"{-lost:+d} %".replace("-", "−") if lost else "0 %",
         transform=axes.get_xaxis_transform(),
         ha="center",
         va="top",
         fontsize=9,
+        bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"},
     )
 
 

@@ -4,6 +4,7 @@ In: one `Row` per method, made from its records alone. Out: a rich table, or Mar
 cells. A dash stands for what was not measured.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -37,16 +38,17 @@ class Row:
 
 
 def cut(records: Records) -> str:
-    """The plans that answered tasks, the most used first, each with the layers on the end: an exit
-    ratio means nothing without the depth of its cut.
+    """The cuts by which tasks were answered, the most used first, each with the layers on the end:
+    an exit ratio means nothing without the depth of its cut.
     """
-    used = records.plan[~records.dropped.astype(bool)]
-    counts = np.bincount(used, minlength=len(records.plans))
-    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    if len(order) == 1:
-        return _cut(records.plans[order[0]])
-    shares = [f"{100 * counts[i] / len(used):.0f} % {_cut(records.plans[i])}" for i in order[:2]]
-    return "; ".join(shares) + (f"; {len(order) - 2} more" if len(order) > 2 else "")
+    used = np.bincount(records.plan[~records.dropped.astype(bool)])
+    counts: Counter[str] = Counter()
+    for plan, count in zip(records.plans, used.tolist(), strict=False):
+        counts[_cut(plan)] += count
+    if len(+counts) == 1:
+        return counts.most_common(1)[0][0]
+    shares = [f"{100 * n / used.sum():.0f} % {name}" for name, n in (+counts).most_common(2)]
+    return "; ".join(shares) + (f"; {len(+counts) - 2} more" if len(+counts) > 2 else "")
 
 
 def _cut(plan: Plan) -> str:

@@ -300,7 +300,7 @@ class _MlflowTracker:
         except (MlflowException, OSError) as error:
             raise ConfigError(
                 f"run {run.id} was finished before, but its {file} cannot be had from the store: "
-                f"{str(error)[:300]}; tracking.resume=false makes the run again"
+                f"{str(error)[:300].rstrip('.')}; tracking.resume=false makes the run again"
             ) from error
 
     def reap(self) -> None:
@@ -388,6 +388,7 @@ def _mlflow() -> tuple[type["MlflowClient"], type[Exception]]:
     support, which would otherwise be imported under the lock.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # we have our own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of MLflow's own ways
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401

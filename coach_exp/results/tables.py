@@ -30,5 +30,5 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     | conv1 | 4 |
     """
     rules = [":--", *["--:"] * (len(heads) - 1)]
-    lines = [[head.replace("\n", " ") for head in heads], rules, *rows]
+    lines = [[head.replace("/\n", "/").replace("\n", " ") for head in heads], rules, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -288,10 +288,16 @@ class Table(_Group):
     rows: Mapping[str, tuple[str, ...]] = Field(min_length=1)
 
 
+class Dynamic(_Group):
+    """Methods sent through the steps of the trace, names with the overrides they mean."""
+
+    methods: Mapping[str, tuple[str, ...]] = Field(min_length=1)
+
+
 class Config(_Group):
     """The whole config of one job."""
 
-    job: Literal["run", "plan", "precision", "profile", "train", "table", "study"]
+    job: Literal["run", "plan", "precision", "profile", "train", "table", "dynamic", "study"]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device
@@ -309,6 +315,7 @@ class Config(_Group):
     training: Mapping[str, Any]
     study: Study | None
     table: Table | None
+    dynamic: Dynamic | None
     input: Input
     output: Output
     weights: str

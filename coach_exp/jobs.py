@@ -2,8 +2,8 @@
 
 `run` plans, simulates and reports; `plan` plans and explains; `precision` searches bit-widths;
 `profile` times a device; `train` fits the classifier; `table` fills a table of the paper cell by
-cell; `study` looks at the framework itself. Each writes its files into the job's directory; runs
-are also kept in MLflow, where asked.
+cell; `dynamic` changes the link under the methods; `study` looks at the framework itself. Each
+writes its files into the job's directory; runs are also kept in MLflow, where asked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,6 +21,7 @@ from rich.console import Console
 from coach_exp.assembly import Builder, World
 from coach_exp.cells import table_of_cells
 from coach_exp.config import Config, SearchedPrecision, validated
+from coach_exp.dynamics import dynamic
 from coach_exp.launch import Invocation
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import steps
@@ -68,6 +69,7 @@ def run_job(raw: DictConfig, call: Invocation) -> float | None:
         "profile": _profile,
         "train": _train,
         "table": table_of_cells,
+        "dynamic": dynamic,
         "study": _study,
     }[config.job]
     console = Console(highlight=False)

@@ -1,22 +1,13 @@
 """The pictures show what they should, judged by the colours of their pixels."""
 
-import numpy as np
 import pytest
-from PIL import Image
+from pictures import pixels
 from records import pipelined, records, row
 
 from coach_exp.network.trace import Trace
 from coach_exp.results.figures import COLOURS, gantt, throughput_plot
 
 GREY = "#E4E4E4"
-
-
-def pixels(path):
-    """How many pixels have each colour."""
-    with Image.open(path) as image:
-        flat = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    colours, counts = np.unique(flat, axis=0, return_counts=True)
-    return {"#{:02X}{:02X}{:02X}".format(*c): int(n) for c, n in zip(colours, counts, strict=True)}
 
 
 def test_a_gantt_chart_shows_each_task_and_the_bubbles(tmp_path):

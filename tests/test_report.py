@@ -84,3 +84,9 @@ def test_the_cut_names_the_plans_that_ran_the_most_used_first():
     plans = (plan(layer="a"), plan(layer="b"), plan(layer="never"), plan(layer=""))
     rows = [row(i, (i, i + 1), None, None, plan=p) for i, p in enumerate([0, 1, 1, 1, 3])]
     assert plain(cut(records(rows, plans))) == "60 % b (3 layers); 20 % a (3 layers); 1 more"
+
+
+def test_plans_with_the_same_cut_are_one():
+    plans = (plan(layer="b"), plan(layer="a"), plan(layer="b", bits=8))
+    rows = [row(i, (i, i + 1), None, None, plan=p) for i, p in enumerate([0, 1, 2, 2])]
+    assert plain(cut(records(rows, plans))) == "75 % b (3 layers); 25 % a (3 layers)"

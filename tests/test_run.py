@@ -64,8 +64,8 @@ def hydra():
 def do(directory: Path, *overrides: str) -> float | None:
     """A job in this process."""
     directory.mkdir(parents=True, exist_ok=True)
-    raw = compose("config", overrides=[f"output.root={directory.parent}", *overrides])
-    return run_job(raw, Invocation(directory, "test", tuple(overrides)))
+    given = (f"output.root={directory.parent}", *overrides)
+    return run_job(compose("config", overrides=list(given)), Invocation(directory, "test", given))
 
 
 def test_plan_of_a_layer_graph_from_a_file(tmp_path: Path, graph: Path):

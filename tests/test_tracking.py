@@ -221,6 +221,22 @@ def test_only_a_finished_run_of_the_same_config_is_found_again(outputs):
     assert open_tracker(outputs, resume=False).finished_run("a1") is None
 
 
+def test_the_files_of_a_finished_run_are_fetched_or_said_to_be_gone(outputs, tmp_path):
+    tracker = open_tracker(outputs)
+    (tmp_path / "plan.json").write_text("{}")
+    with tracker.run("one", config_hash="a1") as run:
+        run.log_files([tmp_path / "plan.json"])
+    found = tracker.finished_run("a1")
+    copy = tracker.fetch(found, "plan.json", tmp_path / "new" / "place")
+    assert copy == tmp_path / "new" / "place" / "plan.json"
+    assert copy.read_text() == "{}"
+    shutil.rmtree(outputs / "mlartifacts")
+    with pytest.raises(
+        ConfigError, match=r"its plan\.json cannot be had .*; tracking\.resume=false"
+    ):
+        tracker.fetch(found, "plan.json", tmp_path / "new" / "place")
+
+
 @pytest.mark.parametrize("other", [Code("c0ffee", dirty=True, diff_sha256="d1ff"), Code()])
 def test_uncommitted_code_neither_resumes_nor_is_resumed(outputs, monkeypatch, other):
     def finished(hashed):

@@ -148,8 +148,8 @@ def throughput_plot(
     save_figure(figure, path)
 
 
-def shade_bandwidth(axes: "Axes", trace: Trace, until_s: float) -> None:
-    """The trace as a grey step area behind the lines."""
+def shade_bandwidth(axes: "Axes", trace: Trace, until_s: float) -> "Axes":
+    """The trace as a grey step area behind the lines; returns the axes it is drawn on."""
     right = axes.twinx()
     starts_s, rates_bps = trace.steps(until_s)
     edges_s = np.append(starts_s, until_s)
@@ -163,6 +163,7 @@ def shade_bandwidth(axes: "Axes", trace: Trace, until_s: float) -> None:
     right.spines[["top", "left"]].set_visible(False)
     axes.set_zorder(right.get_zorder() + 1)  # the lines above the area
     axes.patch.set_visible(False)
+    return right
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -4,6 +4,7 @@ In: one `Row` per method, made from its records alone. Out: a rich table, or Mar
 cells. A dash stands for what was not measured.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -37,16 +38,17 @@ class Row:
 
 
 def cut(records: Records) -> str:
-    """The plans that answered tasks, the most used first, each with the layers on the end: an exit
-    ratio means nothing without the depth of its cut.
+    """The cuts by which tasks were answered, the most used first, each with the layers on the end:
+    an exit ratio means nothing without the depth of its cut.
     """
-    used = records.plan[~records.dropped.astype(bool)]
-    counts = np.bincount(used, minlength=len(records.plans))
-    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    if len(order) == 1:
-        return _cut(records.plans[order[0]])
-    shares = [f"{100 * counts[i] / len(used):.0f} % {_cut(records.plans[i])}" for i in order[:2]]
-    return "; ".join(shares) + (f"; {len(order) - 2} more" if len(order) > 2 else "")
+    used = np.bincount(records.plan[~records.dropped.astype(bool)])
+    counts: Counter[str] = Counter()
+    for plan, count in zip(records.plans, used.tolist(), strict=False):
+        counts[_cut(plan)] += count
+    if len(+counts) == 1:
+        return counts.most_common(1)[0][0]
+    shares = [f"{100 * n / used.sum():.0f} % {name}" for name, n in (+counts).most_common(2)]
+    return "; ".join(shares) + (f"; {len(+counts) - 2} more" if len(+counts) > 2 else "")
 
 
 def _cut(plan: Plan) -> str:
@@ -81,7 +83,7 @@ def online_notes(plans: Mapping[str, Plan]) -> list[str]:
 # --- Cells ----------------------------------------------------------------------------------------
 
 
-def _number(estimate: Estimate | None, scale: float = 1.0) -> str:
+def number(estimate: Estimate | None, scale: float = 1.0) -> str:
     """Three significant digits, or as many as stand before the point."""
     if estimate is None:
         return UNMEASURED
@@ -90,11 +92,13 @@ def _number(estimate: Estimate | None, scale: float = 1.0) -> str:
     return f"{value:z.{decimals}f}"
 
 
-def _percent(estimate: Estimate | None, decimals: int = 1) -> str:
+def percent(estimate: Estimate | None, decimals: int = 1) -> str:
+    """A share in per cent."""
     return UNMEASURED if estimate is None else f"{100 * estimate.value:z.{decimals}f}"
 
 
-def _points(estimate: Estimate | None) -> str:
+def points(estimate: Estimate | None) -> str:
+    """A value with its interval, where there is one."""
     if estimate is None:
         return UNMEASURED
     if estimate.lo is None or estimate.hi is None:
@@ -103,25 +107,25 @@ def _points(estimate: Estimate | None) -> str:
 
 
 def _latency(summary: Summary) -> str:
-    mean, p95 = (_number(summary.get(f"latency_{which}_ms")) for which in ("mean", "p95"))
+    mean, p95 = (number(summary.get(f"latency_{which}_ms")) for which in ("mean", "p95"))
     return f"{mean} /{_GLUE}{p95}"
 
 
 def _idle(summary: Summary) -> str:
-    return "/".join(_percent(summary.get(f"idle_ratio_{name}"), 0) for name in RESOURCES)
+    return "/".join(percent(summary.get(f"idle_ratio_{name}"), 0) for name in RESOURCES)
 
 
 # The lines of a heading, the unit among them and short, for 80 columns; how to make the cell.
 COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("method", lambda row: row.method),
-    ("acc.\n%", lambda row: _percent(row.summary.get("accuracy"))),
-    ("drop\npoints\n[95 %]", lambda row: _points(row.summary.get("accuracy_drop_points"))),
+    ("acc.\n%", lambda row: percent(row.summary.get("accuracy"))),
+    ("drop\npoints\n[95 %]", lambda row: points(row.summary.get("accuracy_drop_points"))),
     ("latency\nmean/\np95, ms", lambda row: _latency(row.summary)),
-    ("rate\nit/s", lambda row: _number(row.summary.get("throughput_its"))),
-    ("sent\nKiB/\ntask", lambda row: _number(row.summary.get("transmission_kib_per_task"))),
-    ("exits\n%", lambda row: _percent(row.summary.get("exit_ratio"))),
+    ("rate\nit/s", lambda row: number(row.summary.get("throughput_its"))),
+    ("sent\nKiB/\ntask", lambda row: number(row.summary.get("transmission_kib_per_task"))),
+    ("exits\n%", lambda row: percent(row.summary.get("exit_ratio"))),
     ("idle, %\nend/\nlink/\ncloud", lambda row: _idle(row.summary)),
-    ("width\nbits", lambda row: _number(row.summary.get("bits_mean"))),
+    ("width\nbits", lambda row: number(row.summary.get("bits_mean"))),
     ("cut", lambda row: row.cut),
 )
 _TEXT = {"method", "cut"}

@@ -8,13 +8,14 @@ if TYPE_CHECKING:
 
 
 def text_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    """For a terminal: the first column to the left, the others to the right."""
+    """For a terminal: the first column to the left and unbroken, the others to the right."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD)
     for k, head in enumerate(heads):
-        table.add_column(head, justify="right" if k else "left")
+        # Folded, because "…" hides numbers.
+        table.add_column(head, justify="right" if k else "left", overflow="fold", no_wrap=k == 0)
     for row in rows:
         table.add_row(*row)
     return table
@@ -29,4 +30,5 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     | conv1 | 4 |
     """
     rules = [":--", *["--:"] * (len(heads) - 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, rules, *rows])
+    lines = [[head.replace("/\n", "/").replace("\n", " ") for head in heads], rules, *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -91,6 +91,12 @@ class Tracker(Protocol):
     def finished_run(self, config_hash: str) -> Finished | None:
         """The newest FINISHED run of this config, made by committed code as this is; else None."""
 
+    def fetch(self, run: Finished, file: str, directory: Path) -> Path:
+        """Copy a file that a finished run has logged into `directory`.
+
+        Raises ConfigError when the store does not have it any more.
+        """
+
 
 def open_tracker(
     outputs: Path,
@@ -170,6 +176,9 @@ class _NoTracker:
 
     def finished_run(self, config_hash: str) -> Finished | None:
         return None
+
+    def fetch(self, run: Finished, file: str, directory: Path) -> Path:
+        raise AssertionError("without a store no run is found")
 
 
 # --- With MLflow ----------------------------------------------------------------------------------
@@ -283,6 +292,17 @@ class _MlflowTracker:
         newest = found[0]
         return Finished(newest.info.run_id, dict(newest.data.metrics), dict(newest.data.tags))
 
+    def fetch(self, run: Finished, file: str, directory: Path) -> Path:
+        _, MlflowException = _mlflow()
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(self._client.download_artifacts(run.id, file, str(directory)))
+        except (MlflowException, OSError) as error:
+            raise ConfigError(
+                f"run {run.id} was finished before, but its {file} cannot be had from the store: "
+                f"{str(error)[:300].rstrip('.')}; tracking.resume=false makes the run again"
+            ) from error
+
     def reap(self) -> None:
         """End the runs of processes of this host that are no more."""
         if _birth(os.getpid()) is None:
@@ -368,6 +388,7 @@ def _mlflow() -> tuple[type["MlflowClient"], type[Exception]]:
     support, which would otherwise be imported under the lock.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # we have our own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of MLflow's own ways
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401

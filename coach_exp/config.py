@@ -260,7 +260,7 @@ class MethodGroup(_Open):
 class Study(_Open):
     """A study; its settings are checked by its module in `coach_exp.studies`."""
 
-    kind: Literal["complexity", "estimators", "fig2", "gaps"]
+    kind: Literal["complexity", "estimators", "fig1", "fig2", "gaps"]
 
 
 class Table(_Group):

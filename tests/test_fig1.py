@@ -200,7 +200,8 @@ class Fake:
             features[:, 2] = 0.1 + self.offset * hard + 0.01 * rng.random(120)
         lost = {2: hard > 0, 3: hard > 1} if self.spoilt else {}
         sent = {bits: np.where(wrong, 1 - label, label) for bits, wrong in lost.items()}
-        return Answers(features, label, videos, 2, sent)
+        wrong = frozenset(range(5, 120, 12))  # every second frame of 4 bits
+        return Answers(features, label, videos, 2, sent, wrong)
 
 
 def made(directory, parts, **changes):
@@ -232,7 +233,8 @@ def test_the_study_finds_what_was_put_in(ran):
     assert value == found["spatial"]["spearman_separability_bits"]["value"] < 0
     assert (found["cut"], found["layers_on_the_end"], found["layers"]) == ("c", 4, 5)
     assert found["temporal"]["pairs"][0]["count"] == 119
-    assert said.count("it holds here") == 2
+    assert [group["uncut_accuracy"] for group in found["spatial"]["groups"]] == [1, 1, 0.5]
+    assert said.count("it holds here") == 4
 
 
 def test_the_study_writes_tables_and_pictures(ran):
@@ -240,7 +242,12 @@ def test_the_study_writes_tables_and_pictures(ran):
     for name in ("fig1a.png", "fig1b.png"):
         assert (directory / name).read_bytes().startswith(b"\x89PNG")
     table = (directory / "fig1.md").read_text()
-    for words in ("toy on paper", "layer 4 of 5", "120 frames of 20 videos", "| 4 | 20 | 20 |"):
+    for words in (
+        "toy on paper",
+        "layer 4 of 5",
+        "120 frames of 20 videos",
+        "| 4 | 20 | 20 | 50 |",
+    ):
         assert words in table
     assert "layer 4 of 5" in said
 

@@ -111,7 +111,7 @@ def precision_map(
         axes.scatter(
             own[:, 0],
             own[:, 1],
-            s=14 if value == present[0] else 30,  # the many that need little in the background
+            s=_size(value, int(present[0]), most),
             marker="o" if value <= most else "X",
             color=palette[value],
             edgecolor="white",
@@ -146,6 +146,13 @@ def precision_map(
     save_figure(figure, path)
 
 
+def _size(bits: int, fewest: int, most: int) -> int:
+    """The many that need little stay in the background; crosses cover less of their square."""
+    if bits > most:
+        return 60
+    return 14 if bits == fewest else 30
+
+
 def _palette(present: set[int], most: int) -> dict[int, Any]:
     """Colours of the widths there are, the more bits the darker."""
     from matplotlib import colormaps
@@ -163,12 +170,14 @@ def _means(
     palette: dict[int, Any],
     most: int,
 ) -> None:
-    """Mean and interval of each group, side by side."""
+    """Mean and interval of each group, side by side; hollow where there is no interval."""
     for place, (bits, each) in enumerate(means):
-        if each.lo is not None and each.hi is not None:
-            axes.plot([place, place], [each.lo, each.hi], color=_GREY, lw=1.2, zorder=1)
-        marker = "o" if bits <= most else "X"
-        axes.plot(place, each.value, marker, color=palette[bits], ms=8, mec="black", mew=0.6)
+        colour, marker = palette[bits], "o" if bits <= most else "X"
+        if each.lo is None or each.hi is None:
+            axes.plot(place, each.value, marker, ms=8, mfc="white", mec=colour, mew=1.8)
+            continue
+        axes.plot([place, place], [each.lo, each.hi], color=_GREY, lw=1.2, zorder=1)
+        axes.plot(place, each.value, marker, ms=8, mfc=colour, mec="black", mew=0.6)
     axes.set_xticks(range(len(means)), [bits_name(bits, most) for bits, _ in means])
     axes.margins(x=0.12)
     axes.set_xlabel("fewest bits")

@@ -93,6 +93,12 @@ class Builder:
         """Whether the model has weights that mean something."""
         return self.config.weights != "none" and not self.from_file
 
+    @property
+    def subject(self) -> str:
+        """Model and data in a few words, for captions."""
+        name = self._spec.target.rpartition(".")[2]
+        return f"{name} on {self.config.data['kind']} at {self._settings.size} pixels"
+
     def world(self) -> World:
         """Everything a run needs; data and weights only where accuracy is to be measured."""
         trace = self.trace()

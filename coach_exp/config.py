@@ -277,7 +277,7 @@ class MethodGroup(_Open):
 class Study(_Open):
     """A study; its settings are checked by its module in `coach_exp.studies`."""
 
-    kind: Literal["budgets", "complexity", "estimators", "fig2", "gaps", "orders"]
+    kind: Literal["budgets", "complexity", "estimators", "fig1", "fig2", "gaps", "orders"]
 
 
 class Table(_Group):

@@ -66,7 +66,7 @@ class SemanticCache:
         self._cap = count_cap
         self._known = np.flatnonzero(self.count)  # labels with a centre
         self._row = {int(label): row for row, label in enumerate(self._known)}
-        self._directions = _directions(self.feature[self._known])
+        self._directions = unit_rows(self.feature[self._known])
 
     def match(self, feature: NDArray[np.floating]) -> Match:
         """The nearest label and the separability of one task: [channels]."""
@@ -94,14 +94,14 @@ class SemanticCache:
         self.count[label] = count + 1
         if label in self._row:
             row = self._row[label]
-            self._directions[row] = _directions(self.feature[label][None])[0]
+            self._directions[row] = unit_rows(self.feature[label][None])[0]
         else:  # a label that the stream has brought
             self._known = np.flatnonzero(self.count)
             self._row = {int(known): row for row, known in enumerate(self._known)}
-            self._directions = _directions(self.feature[self._known])
+            self._directions = unit_rows(self.feature[self._known])
 
 
-def _directions(features: NDArray[np.float64]) -> NDArray[np.float64]:
+def unit_rows(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows at length 1, zeros stay: [n, channels] -> the same."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(length > 0, length, 1.0)

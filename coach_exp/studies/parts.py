@@ -18,6 +18,10 @@ class Parts(Protocol):
         """Whether the model has weights that mean something."""
 
     @property
+    def subject(self) -> str:
+        """Model and data in a few words, for captions."""
+
+    @property
     def graph(self) -> LayerGraph:
         """The layer graph at the resolution that is timed."""
 

@@ -23,14 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
-from pydantic import ValidationError as Invalid
 
 from coach_exp.online.calibration import labels
 from coach_exp.online.semantic_cache import SemanticCache, unit_rows
@@ -50,6 +47,7 @@ from coach_exp.studies.locality import (
     whole_videos,
 )
 from coach_exp.studies.parts import Parts
+from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.online import Centres
@@ -68,11 +66,9 @@ def _ordered(bits: tuple[int, int]) -> tuple[int, int]:
 Width = Annotated[int, Field(ge=1, le=8)]
 
 
-class Settings(BaseModel):
+class Settings(StudySettings):
     """`cut`: a layer's name, or None for the one nearest to `depth` of all layers; `frames`: most
     that are embedded and drawn, in whole videos; `bits`: the fewest and the most that are tried."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["fig1"] = "fig1"
     cut: str | None = None
@@ -210,10 +206,7 @@ def study(settings: Mapping[str, Any], directory: Path, display: Display, parts:
     """Measure, embed, draw; returns Spearman's correlation of separability and fewest bits (NaN
     where all frames need the same). Raises ConfigError naming wrong settings or missing weights.
     """
-    try:
-        checked = Settings.model_validate(dict(settings))
-    except Invalid as found:
-        raise ConfigError(f"study fig1: {found}") from None
+    checked = Settings.read(settings)
     if not parts.trained:
         raise ConfigError(
             "study fig1 shows what a trained model makes of its data, and this one has no weights "

@@ -326,6 +326,17 @@ class Config(_Group):
     result_return: bool
     t_max_ms: PositiveFloat | None
 
+    @field_validator("replan")
+    @classmethod
+    def _a_guarantee_is_of_one_plan(cls, replan: ReplanGroup, info: ValidationInfo) -> ReplanGroup:
+        cache = info.data.get("cache")
+        if replan.mbps and cache is not None and cache.budget == "guarantee":
+            raise ValueError(
+                "cache.budget = guarantee speaks of one plan, not of changing between several; "
+                "use replan=never, or the budget paper or joint"
+            )
+        return replan
+
     @field_validator("planner")
     @classmethod
     def _one_plan_is_to_be_chosen(cls, planner: PlannerGroup, info: ValidationInfo) -> PlannerGroup:

@@ -196,9 +196,13 @@ def _notes(results: list[Result], world: World) -> list[str]:
         f"{least_ms:.2f} ms{rate}, {widths}"
     )
     if not world.measures_accuracy:
-        return [bound, "accuracy was not measured: the model has no trained weights"]
+        return [
+            bound,
+            "without trained weights accuracy was not measured and nothing is decided online: "
+            "COACH is its offline component",
+        ]
     records = results[0].records
-    uncut = ratio(records.uncut == records.label)
+    uncut = ratio(records.uncut == records.label, records.video)
     assert uncut.lo is not None
     assert uncut.hi is not None
     return [

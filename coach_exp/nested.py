@@ -84,7 +84,7 @@ class Parent:
             keep(result, world, directory, run)
             cut = report.cut(result.records)
             run.log_tags({"coach.cut": cut})
-        return Outcome(result.summary, cut, lambda: result.records)
+        return Outcome(Summary.of(result.metrics()), cut, lambda: result.records)
 
 
 def _fetched(tracker: tracking.Tracker, found: tracking.Finished, directory: Path) -> Records:

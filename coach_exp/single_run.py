@@ -117,11 +117,12 @@ def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
             "plan_objective_ms": 1e3 * plan.objective.value,
             "plan_bubble_compute_ms": 1e3 * plan.objective.bubbles.compute_s,
             "plan_bubble_link_ms": 1e3 * plan.objective.bubbles.link_s,
-            "plan_decision_ms": 1e3 * plan.decision_s,
             "plan_payload_kib": sum(plan.payload_bytes) / 1024,
             "plan_end_layers": len(plan.end_layers),
             "plan_evaluations": plan.evaluations,
         }
+        if plan.decision_s > 0:
+            facts["plan_decision_ms"] = 1e3 * plan.decision_s
         if plan.gap is not None:
             facts["plan_gap_percent"] = 100 * plan.gap
         for name, value in facts.items():

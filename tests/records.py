@@ -49,6 +49,7 @@ def row(task: int, end: Span, link: Span | None, cloud: Span | None, **given: An
         "predicted": -1,
         "label": -1,
         "uncut": -1,
+        "video": -1,
         "dropped": False,
         "fallback": False,
     }

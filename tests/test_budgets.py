@@ -15,6 +15,7 @@ from coach_exp.online.budgets import (
     certificates,
     curves,
     ladder,
+    least_certificate,
     thresholds,
 )
 from coach_exp.online.risk import followed, rejects_excess, smallest_limit
@@ -173,5 +174,15 @@ def test_a_guarantee_admits_nothing_where_there_are_too_few_videos():
     given = evidence("1" * 100, {3: "1" * 100, 2: "1" * 100})
     assert thresholds(given, Limits("guarantee", 0.005)) == Thresholds()
     told = certificates(given, Limits("guarantee", 0.005))
-    assert [each.limit_points for each in told] == [0.5, 2, pytest.approx(2.69, abs=0.2), 3]
-    assert [each.exit_share for each in told] == [0, 0, 1, 1]  # no exit is wrong: all are kept
+    assert [(each.limit_points, each.exit_share) for each in told] == [(0.5, 0), (2, 0), (3, 1)]
+    least = least_certificate(given, Limits("guarantee", 0.005))
+    assert least.limit_points == pytest.approx(2.69, abs=0.2)
+    assert least.exit_share == 1  # no exit is wrong, so all are kept
+
+
+def test_a_few_videos_certify_nothing_below_a_large_limit():
+    few = evidence("1" * 20, {3: "1" * 20})
+    assert least_certificate(few, Limits("guarantee")).limit_points > 10
+    wrong = evidence("0" * 40, {3: "1" * 40})
+    assert least_certificate(wrong, Limits("guarantee", adjust=False)).limit_points > 4
+    assert least_certificate(few, Limits("guarantee", exits=False, adjust=False)) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from answers import Answers
-from graphs import chain
+from graphs import SameBits, chain
 
 from coach_exp.coach import Coach
 from coach_exp.network.estimator import Ewma, Oracle
@@ -18,7 +18,7 @@ from coach_exp.online.scheduler import OnlineController
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import InfeasibleError
-from coach_exp.types.method import Calibration, FixedPlans, Moment, Problem
+from coach_exp.types.method import Calibration, FixedPlans, Link, Moment, Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.workload import Workload
@@ -147,6 +147,26 @@ def test_following_the_rate_beats_keeping_the_plan(given):
         records = simulate(bare, controller, trace, Oracle(trace))
         rates[bool(replan.mbps)] = len(records) / records.finish_s.max()
     assert rates[True] > 2 * rates[False]
+
+
+def test_an_end_that_sends_nothing_still_learns_that_the_link_is_back():
+    # Sent, a task takes 0.05 s on the link and, at a twentieth of the rate, 1 s; on the end alone
+    # 0.34 s. The rate is low from 30 to 60 s. Without a probe the estimate would stay where the
+    # last transfer left it, and every task on the end.
+    fast = 80_000.0
+    given = chain(
+        (0, 0.04, 0.3), (0, 0.2, 0.03), (1, 1, 1),
+        link=Link(fast), bits=SameBits(4), workload=Workload("saturated", tasks=1500, in_flight=4),
+    )  # fmt: skip
+    method = Coach(Planner(objective="bottleneck"), replan=Replan(mbps=(0.004, 0.08)))
+    plans = method.plan(given)
+    trace = steps([fast, fast / 20, fast], 30.0)
+    records = simulate(given, method.controller(plans), trace, Ewma(fast))
+    start_s, sent = records.end_start_s, records.decision == "send"
+    slow = sent[(start_s > 45) & (start_s < 60)]
+    assert 0 < slow.mean() < 0.1  # probes alone
+    assert sent[start_s > 75].all()
+    assert (start_s > 75).sum() > 400
 
 
 def test_rates_without_a_feasible_cut_are_left_out(given):

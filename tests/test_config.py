@@ -83,6 +83,12 @@ def test_all_wrong_values_are_named_at_once():
     assert len(str(refused.value).splitlines()) == 2
 
 
+def test_a_guarantee_is_of_one_plan():
+    several = ["cache.budget=guarantee", "cache.update=none", "replan=on_change"]
+    with pytest.raises(ConfigError, match="speaks of one plan"):
+        validated(compose("config", overrides=several))
+
+
 def test_a_range_that_is_upside_down_is_refused():
     raw = compose("config", overrides=["bandwidth=random_walk", "bandwidth.low_mbps=99"])
     with pytest.raises(ConfigError, match=r"low_mbps = 99.* exceeds high_mbps"):

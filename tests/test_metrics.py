@@ -198,3 +198,24 @@ def test_a_million_tasks_take_seconds():
     began = time.perf_counter()
     summarise(many)
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("order", ["low", "high"])
+def test_intervals_of_accuracy_hold_whatever_the_order_of_the_frames(order):
+    """100 videos of 16 like frames, true accuracy 0.8: shuffled frames are no new observations."""
+    rng, trials, held = np.random.default_rng(0), 200, 0
+    for _ in range(trials):
+        video = np.repeat(np.arange(100), 16)
+        hits = np.repeat(rng.random(100) < 0.8, 16)
+        where = rng.permutation(1600) if order == "low" else np.arange(1600)
+        found = ratio(hits[where], video[where])
+        held += found.lo <= 0.8 <= found.hi
+    assert held >= 0.9 * trials
+
+
+def test_frames_of_one_video_are_one_observation_by_hand():
+    # Two of four videos right, four frames each: the variance is that of four values, times 4/3.
+    hits, video = np.repeat([True, False, True, False], 4), np.repeat(np.arange(4), 4)
+    shuffled = np.random.default_rng(1).permutation(16)
+    found = ratio(hits[shuffled], video[shuffled])
+    assert (found.lo, found.hi) == pytest.approx(wilson(0.5, 3))

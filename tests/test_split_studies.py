@@ -93,7 +93,6 @@ def test_selected_samples_answer_as_they_did_in_their_split():
     assert few.samples == 2
     assert few.true_label(0) == made.splits["centres"].true_label(3)
     assert few.video(1) == made.splits["calib"].video(200 - 30 * FRAMES)
-    assert few.feature(1, []) is not None
     np.testing.assert_array_equal(few.feature(0, []), made.splits["centres"].feature(3, []))
 
 
@@ -183,7 +182,10 @@ def test_losses_are_counted_on_the_other_videos_by_hand():
         (orders, {"draws": 1}, r"draws = 1: should be greater than or equal to 2"),
         (orders, {"deep": 3}, "deep"),
         (budgets, {"limits": {"none": [1]}}, r"limits\.none"),
-        (budgets, {"limits": {}, "delta": 1.0}, "delta = 1.0: should be less than 1"),
+        (orders, {"budget": "guarantee"}, r"budget = guarantee: should be 'paper' or 'joint'"),
+        (budgets, {"limits": {"paper": [1]}, "delta": 1.0}, "delta = 1.0: should be less than 1"),
+        (budgets, {"limits": {"guarantee": [100]}}, r"limits\.guarantee\.0 = 100"),
+        (budgets, {"limits": {}}, "limits"),
     ],
 )
 def test_wrong_settings_are_named(module, settings, message, tmp_path, display):

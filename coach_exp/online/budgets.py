@@ -12,7 +12,7 @@ thresholds. Three budgets for the limit ε:
   probability at most δ over the draw of the calibration videos; see `risk`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -162,24 +162,44 @@ def _guarantee(evidence: Evidence, limits: Limits) -> Thresholds:
 
 
 def certificates(evidence: Evidence, limits: Limits) -> tuple[Certified, ...]:
-    """What can be certified: with the smallest limit at which anything is, with the chosen one, and
-    with two and three points."""
-    policies = list(ladder(evidence, limits))
-    losses = [_video_losses(evidence, policy) for policy in policies]
+    """What can be certified with the chosen limit and, for comparison, with 2 and 3 points."""
+    losses, policies = _losses(evidence, limits)
+    tried = sorted({limits.loss, *SHOWN_LIMITS})
+    return tuple(_certified(evidence, policies, losses, limit, limits.delta) for limit in tried)
+
+
+def least_certificate(evidence: Evidence, limits: Limits) -> Certified | None:
+    """The smallest limit at which anything can be certified, and what is kept then; None where
+    there is no such limit below the whole."""
+    losses, policies = _losses(evidence, limits)
     least = smallest_limit(losses[0], limits.delta) if losses else None
-    tried = sorted({limits.loss, *SHOWN_LIMITS} | ({least} if least else set()))
-    result = []
-    for limit in tried:
-        count = followed(losses, limit, limits.delta)
-        policy = policies[count - 1] if count else Thresholds()
-        exits = evidence.separability > policy.exit
-        fewer = evidence.separability > min(policy.adjust.values(), default=inf)
-        result.append(Certified(100 * limit, float(exits.mean()), float((fewer & ~exits).mean())))
-    return tuple(result)
+    if least is None:
+        return None
+    return _certified(evidence, policies, losses, least, limits.delta)
+
+
+def _losses(evidence: Evidence, limits: Limits) -> tuple[list[Floats], list[Thresholds]]:
+    policies = list(ladder(evidence, limits))
+    return [_video_losses(evidence, policy) for policy in policies], policies
+
+
+def _certified(
+    evidence: Evidence,
+    policies: Sequence[Thresholds],
+    losses: Sequence[Floats],
+    limit: float,
+    delta: float,
+) -> Certified:
+    count = followed(losses, limit, delta)
+    policy = policies[count - 1] if count else Thresholds()
+    exits = evidence.separability > policy.exit
+    fewer = evidence.separability > min(policy.adjust.values(), default=inf)
+    return Certified(100 * limit, float(exits.mean()), float((fewer & ~exits).mean()))
 
 
 def ladder(evidence: Evidence, limits: Limits) -> Iterator[Thresholds]:
-    """Policies from cautious to bold, fixed before any answer of the calibration split is seen.
+    """Policies from cautious to bold, fixed before any answer of the calibration split is looked at
+    here (the plan's widths were searched on it before).
 
     The rungs are the widths below the plan's, the widest first, and the exit. At position u, of L
     rungs the k-th admits the share u·(L − k + 1)/L of the tasks, at most all: fewer tasks the more

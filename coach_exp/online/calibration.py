@@ -21,6 +21,7 @@ from coach_exp.online.budgets import (
     answers_right,
     certificates,
     curves,
+    least_certificate,
     thresholds,
 )
 from coach_exp.online.semantic_cache import SemanticCache
@@ -147,6 +148,7 @@ def _table(
     evidence = evidence_of(learned.calib, plan, steps, centres, learned.centres)
     chosen = thresholds(evidence, limits)
     after = answers_right(evidence, chosen)
+    guaranteed = limits.budget == "guarantee"
     return SemanticTable(
         budget=limits.budget,
         centres=centres,
@@ -157,7 +159,8 @@ def _table(
         videos=len(np.unique(evidence.video)),
         exit_share=float((evidence.separability > chosen.exit).mean()),
         loss_points=100 * float(evidence.plain.mean() - after.mean()),
-        certified=certificates(evidence, limits) if limits.budget == "guarantee" else (),
+        certified=certificates(evidence, limits) if guaranteed else (),
+        least_certified=least_certificate(evidence, limits) if guaranteed else None,
     )
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from math import log
 
 from coach_exp.types.errors import InfeasibleError
-from coach_exp.types.method import GO_ON, SEND, Decision, Moment, Problem, Transfer
-from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
+from coach_exp.types.method import FixedPlans, Moment, Problem
+from coach_exp.types.plan import Plan, PlanSet
+
+PROBE_EVERY = 20  # tasks of a plan that sends nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +43,36 @@ class Replan:
         return PlanSet((first, *others), (1.0, *(0.0 for _ in others)))
 
 
-class FollowRate:
-    """The controller that runs the plan made for the rate nearest to the estimate."""
+class FollowRate(FixedPlans):
+    """The controller that runs the plan made for the rate nearest to the estimate.
+
+    A plan that sends nothing lets the end learn nothing of the link. While such a plan runs, one
+    task in `PROBE_EVERY`, and at most one a period, is sent by the plan of the fewest bytes.
+    """
 
     def __init__(self, plans: PlanSet, replan: Replan) -> None:
-        self._plans = plans.plans
+        super().__init__(plans)
         self._settings = replan
         self._plan = plans.plans[0]
         self._rate_bps = self._plan.link_bps
         self._next_s = replan.period_s
+        sending = [plan for plan in plans.plans if plan.crossing]
+        self._probe = min(sending, key=lambda plan: sum(plan.payload_bytes), default=None)
+        self._silent = 0  # tasks since one was sent
 
     def choose(self, task: int, moment: Moment) -> Plan:
         """The present plan, reconsidered once a period."""
-        if moment.now_s >= self._next_s:
-            self._next_s = moment.now_s + self._settings.period_s
-            self._reconsider(moment.bandwidth_bps)
-        return self._plan
+        self._silent = 0 if self._plan.crossing else self._silent + 1
+        if moment.now_s < self._next_s:
+            return self._plan
+        self._next_s = moment.now_s + self._settings.period_s
+        self._reconsider(moment.bandwidth_bps)
+        if self._silent < PROBE_EVERY or self._probe is None:
+            return self._plan
+        self._silent = 0
+        return self._probe
 
     def _reconsider(self, rate_bps: float) -> None:
-        if abs(log(rate_bps / self._rate_bps)) <= log(1 + self._settings.change):
-            return
-        self._rate_bps = rate_bps
-        self._plan = min(self._plans, key=lambda plan: abs(log(plan.link_bps / rate_bps)))
-
-    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
-        """Never exits."""
-        return GO_ON
-
-    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
-        """Sends at the plan's bits."""
-        return SEND
-
-    def sent(self, transfer: Transfer) -> None:
-        """Learns nothing; the estimator does."""
-
-    def answered(self, task: int, label: int, now_s: float) -> None:
-        """Learns nothing."""
+        if abs(log(rate_bps / self._rate_bps)) > log(1 + self._settings.change):
+            self._rate_bps = rate_bps
+            self._plan = min(self._plans, key=lambda plan: abs(log(plan.link_bps / rate_bps)))

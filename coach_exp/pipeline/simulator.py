@@ -328,6 +328,7 @@ class _Run:
         columns["fallback"] = np.zeros(len(decision), dtype=bool)
         columns["label"] = self._labels(samples, lambda o, s: o.true_label(s))
         columns["uncut"] = self._labels(samples, lambda o, s: o.uncut(s))
+        columns["video"] = self._labels(samples, lambda o, s: o.video(s))
         plans = tuple(route.plan for route in self._routes.values())
         return Records({name: columns[name] for name in COLUMNS}, plans)
 

@@ -38,13 +38,16 @@ def least_total_s(model: CostModel) -> float:
 
 
 def certified(planner: Planner, problem: Problem, plans: PlanSet) -> PlanSet:
-    """The plans with a lower bound wherever their objective has one, and what no plan at these
-    bit-widths can beat: `least_total_s`, and `least_period_s` of any mixture of plans."""
+    """The plans, those made for the problem's rate with a lower bound if their objective has one,
+    and what no plan at these bit-widths can beat: `least_total_s`, and `least_period_s` of any
+    mixture of plans."""
     model = planner.cost_model(problem)
     period_s, total_s = mixture_bound(model).period_s, least_total_s(model)
     bounded = tuple(
         replace(plan, lower_bound=period_s)
-        if plan.lower_bound is None and plan.objective.name == "bottleneck"
+        if plan.lower_bound is None
+        and plan.objective.name == "bottleneck"
+        and plan.link_bps == problem.link.bandwidth_bps
         else plan
         for plan in plans.plans
     )

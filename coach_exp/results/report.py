@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from coach_exp.results.metrics import RESOURCES, Estimate, Summary, summarise
+from coach_exp.types.online import Certified
 from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.task import Records
 
@@ -65,6 +66,11 @@ def online_notes(plans: Mapping[str, Plan]) -> list[str]:
         table = plan.online
         if table is None:
             continue
+        if plan.decision_s == 0:
+            notes.append(
+                f"{method}: the device's profile does not say what a decision takes; it counts as "
+                "nothing"
+            )
         bits = ", ".join(f"{rung.bits}" for rung in table.rungs)
         exits = f"S > {table.exit_threshold:.3g}" if table.exit_threshold < inf else "none"
         notes.append(
@@ -72,12 +78,25 @@ def online_notes(plans: Mapping[str, Plan]) -> list[str]:
             f"{100 * table.exit_share:.1f} % exit, and all that is permitted loses "
             f"{table.loss_points:.2f} points (budget {table.budget})"
         )
-        notes += [
-            f"{method}: a loss of at most {each.limit_points:.2f} points can be certified with "
-            f"{100 * each.exit_share:.1f} % exits and {100 * each.adjusted_share:.1f} % fewer bits"
-            for each in table.certified
-        ]
+        notes += [f"{method}: {_certificate(each)}" for each in table.certified]
+        if table.budget == "guarantee":
+            least = table.least_certified
+            known = (
+                f"the smallest limit that can be: {_certificate(least)}"
+                if least
+                else ("no limit can be certified with so few calibration videos")
+            )
+            notes.append(f"{method}: {known}")
     return notes
+
+
+def _certificate(each: Certified) -> str:
+    if each.exit_share + each.adjusted_share == 0:
+        return f"no exit and no fewer bits can be certified to lose {each.limit_points:.2f} points"
+    return (
+        f"with {100 * each.exit_share:.1f} % exits and {100 * each.adjusted_share:.1f} % fewer "
+        f"bits a loss of at most {each.limit_points:.2f} points is certified"
+    )
 
 
 # --- Cells ----------------------------------------------------------------------------------------
@@ -162,15 +181,21 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def plan_table(method: str, plans: PlanSet) -> "Table":
-    """One column per plan: where it cuts, stage times, overlaps and bubbles, the objective."""
+    """One column per plan that tasks are expected to run: where it cuts, stage times, overlaps and
+    bubbles, the objective. Plans prepared for other rates are counted in the title."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=f"plan of {method}", box=box.SIMPLE_HEAD, show_header=False)
+    pairs = zip(plans.plans, plans.weights, strict=True)
+    expected = [(plan, weight) for plan, weight in pairs if weight > 0]
+    others = len(plans.plans) - len(expected)
+    more = f"; {others} more for other rates, in plan.json" if others else ""
+
+    table = Table(title=f"plan of {method}{more}", box=box.SIMPLE_HEAD, show_header=False)
     for name, cell in PLAN_LINES:
-        table.add_row(name, *map(cell, plans.plans))
-    if len(plans.plans) > 1:
-        table.add_row("share of tasks", *(f"{100 * weight:.0f} %" for weight in plans.weights))
+        table.add_row(name, *(cell(plan) for plan, _ in expected))
+    if len(expected) > 1:
+        table.add_row("share of tasks", *(f"{100 * weight:.0f} %" for _, weight in expected))
     return table
 
 

@@ -28,7 +28,7 @@ from coach_exp.planner.planning import Planner
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.estimation import EstimateError, estimate_error
-from coach_exp.results.figures import COLOURS
+from coach_exp.results.figures import COLOURS, new_figure
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.studies.parts import Parts
@@ -263,11 +263,9 @@ def draw(cases: Sequence[Case], settings: Settings, path: Path) -> None:
     """The first trace of each family: the truth as a grey area, each estimate as a line of what the
     end believed when it decided.
     """
-    from matplotlib.figure import Figure
-
     first = {case.family: case for case in reversed(cases)}
     shown = [first[family] for family in dict.fromkeys(case.family for case in cases)][:PANELS]
-    figure = Figure(figsize=(10, 1.9 * len(shown) + 0.5), layout="constrained", dpi=150)
+    figure = new_figure(10, 1.9 * len(shown) + 0.5)
     panels = figure.subplots(len(shown), squeeze=False)[:, 0]
     for axes, case in zip(panels, shown, strict=True):
         _panel(axes, case, settings)

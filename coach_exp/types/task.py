@@ -22,7 +22,8 @@ class TaskRecord:
     than end - start where it waited inside the stage). `bits` is the widest crossing tensor's, 0
     when nothing was sent. `decision` is `local` (the plan sends nothing), `exit` (answered early)
     or `send`. `decided_s` is when the controller was last asked on the end about the task, and
-    `estimated_bps` and `true_bps` are of that moment. Labels are -1 where the model was not run.
+    `estimated_bps` and `true_bps` are of that moment. Labels and
+    `video`, which the sample belongs to, are -1 where the model was not run.
     """
 
     task: int
@@ -49,6 +50,7 @@ class TaskRecord:
     predicted: int
     label: int
     uncut: int
+    video: int
     dropped: bool
     fallback: bool
 

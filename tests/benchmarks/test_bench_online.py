@@ -58,7 +58,7 @@ def test_decide(benchmark, tensor, plan):
     assert decision.action == "send"
 
 
-def test_decide_and_learn_from_an_exit(benchmark, tensor, plan):
+def test_learn_from_an_exit(benchmark, tensor, plan):
     controller = OnlineController(FixedPlans(PlanSet((plan,))), "eq11", "exits", None)
     cache = controller._cache(plan.online)
     feature = task_feature([tensor], [0])

@@ -90,8 +90,17 @@ def test_parts_switch_off_separately():
 
 
 def test_a_task_without_separability_never_exits():
-    given = evidence("1111", {3: "1111"}, separability=np.zeros(4))
+    given = evidence("1111", {3: "1111"}, separability=np.array([2.0, 1.0, 0.0, 0.0]))
     assert thresholds(given, Limits("paper", 0.5)).exit == 0  # S > 0 fails for S = 0
+    none = evidence("1111", {3: "1111"}, separability=np.zeros(4))
+    assert thresholds(none, Limits("paper", 0.5)).exit == inf
+
+
+@pytest.mark.parametrize("budget", ["paper", "joint"])
+def test_what_inseparable_tasks_would_win_pays_for_no_exit(budget: str):
+    # The first task would lose as an exit; the second would win, but S = 0 is never answered.
+    given = evidence("01", {3: "10"}, uncut="10", separability=np.array([2.0, 0.0]))
+    assert thresholds(given, Limits(budget, 0.0)).exit == inf
 
 
 def test_curves_show_what_every_threshold_admits():

@@ -61,6 +61,15 @@ def test_similarity_is_1_for_the_centre_itself_and_does_not_depend_on_length():
     assert t.max() <= 1
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+def test_a_float32_feature_is_judged_as_the_same_numbers_in_float64(scale: float):
+    cache = SemanticCache(centres([1, 0, 0.3], [0, 1, 0.7]))
+    feature = (scale * np.array([0.9, 0.2, 0.1])).astype(np.float32)
+    label, separability = cache.match(feature.astype(np.float64))
+    assert cache.match(feature) == Match(label, pytest.approx(separability, rel=1e-12))
+    assert separability > 1
+
+
 def test_eq_7_moves_a_centre_by_its_share():
     # T = (2, 0) of 3 tasks, F = (6, 4): (3·(2, 0) + (6, 4)) / 4 = (3, 1).
     cache = SemanticCache(centres([2, 0], [0, 1], counts=[3, 1]))

@@ -116,8 +116,10 @@ def _loss(before: Bools, after: Bools) -> Floats:
 
 
 def _exit_threshold(separability: Floats, loss: Floats, limit: float) -> float:
-    """As `admitting`, but no task without any separability is answered from the cache."""
-    return max(0.0, admitting(separability, loss, limit))
+    """As `admitting`, but no task without any separability is answered from the cache, so what such
+    tasks would win does not pay for others."""
+    some = separability > 0
+    return max(0.0, admitting(separability[some], loss[some], limit))
 
 
 def _paper(evidence: Evidence, limits: Limits) -> Thresholds:

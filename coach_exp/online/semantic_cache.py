@@ -30,6 +30,7 @@ def similarities(
     >>> similarities(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, -1.0]])).tolist()
     [[0.6, 0.0]]
     """
+    features = features.astype(np.float64, copy=False)  # float32 rounds, and its squares overflow
     length = np.linalg.norm(features, axis=1, keepdims=True)
     cosines = features @ directions.T / np.where(length > 0, length, 1.0)
     return np.clip(cosines, 0.0, 1.0)  # rounding may exceed 1

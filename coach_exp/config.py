@@ -280,18 +280,23 @@ class Study(_Open):
     kind: Literal["budgets", "complexity", "estimators", "fig1", "fig2", "gaps", "orders"]
 
 
+# Such names are those of folders and of parameters in MLflow.
+Name = Annotated[str, Field(pattern=r"^[\w .-]+$")]
+Named = Annotated[Mapping[Name, tuple[str, ...]], Field(min_length=1)]
+
+
 class Table(_Group):
     """A table of cells, each a run: `groups` × `rows`, both names with the overrides they mean."""
 
     title: str
-    groups: Mapping[str, tuple[str, ...]] = Field(min_length=1)
-    rows: Mapping[str, tuple[str, ...]] = Field(min_length=1)
+    groups: Named
+    rows: Named
 
 
 class Dynamic(_Group):
     """Methods sent through the steps of the trace, names with the overrides they mean."""
 
-    methods: Mapping[str, tuple[str, ...]] = Field(min_length=1)
+    methods: Named
 
 
 class Config(_Group):

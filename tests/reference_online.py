@@ -179,7 +179,7 @@ def paper_budget(trials: Sequence[Trial], limit_points: Fraction) -> Thresholds:
 
 
 def joint_budget(trials: Sequence[Trial], limit_points: Fraction) -> Thresholds:
-    """The plan's bits, exits and fewer bits together lose at most the limit against the uncut model;
+    """Plan's bits, exits and fewer bits together lose at most the limit against the uncut model;
     exits have half of what the plan's bits leave. Widths are taken from the widest down."""
     planned = points(trials, sum(trial.uncut - trial.planned for trial in trials))
     left = limit_points - planned

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import open_dict
 
 from coach_exp.config import validated
 from coach_exp.types.errors import ConfigError
@@ -81,6 +82,14 @@ def test_all_wrong_values_are_named_at_once():
     with pytest.raises(ConfigError) as refused:
         validated(raw)
     assert len(str(refused.value).splitlines()) == 2
+
+
+def test_names_in_tables_are_those_of_folders():
+    raw = compose("config", overrides=["experiment=table2_synthetic"])
+    with open_dict(raw):
+        raw.table.rows["a, b"] = ["method=coach"]
+    with pytest.raises(ConfigError, match=r"table\.rows.*pattern"):
+        validated(raw)
 
 
 def test_a_guarantee_is_of_one_plan():

@@ -174,18 +174,22 @@ def paper_budget(trials: Sequence[Trial], limit_points: Fraction) -> Thresholds:
     def width(bits: int) -> float:
         return boldest(trials, lambda s: lost(trials, inf, {bits: s}), limit_points)
 
-    exits = boldest(trials, lambda s: lost(trials, s, {}), limit_points)
+    exits = boldest(trials, lambda s: lost(trials, s, {}), limit_points, least=0.0)
     return Thresholds(exits, {bits: width(bits) for bits in trials[0].sent})
 
 
-def joint_budget(trials: Sequence[Trial], limit_points: Fraction) -> Thresholds:
-    """Plan's bits, exits and fewer bits together lose at most the limit against the uncut model;
-    exits have half of what the plan's bits leave. Widths are taken from the widest down."""
+def joint_budget(
+    trials: Sequence[Trial], limit_points: Fraction, adjust: bool = True
+) -> Thresholds:
+    """Plan's bits, exits and fewer bits together lose at most the limit against the uncut model.
+    Exits have half of what the plan's bits leave, all of it without `adjust`; widths come from the
+    widest down."""
     planned = points(trials, sum(trial.uncut - trial.planned for trial in trials))
     left = limit_points - planned
-    exits = boldest(trials, lambda s: lost(trials, s, {}), left / 2)
+    share = left / 2 if adjust else left
+    exits = boldest(trials, lambda s: lost(trials, s, {}), share, least=0.0)
     widths: dict[int, float] = {}
-    for bits in sorted(trials[0].sent, reverse=True):
+    for bits in sorted(trials[0].sent if adjust else (), reverse=True):
 
         def together(s: float, bits: int = bits) -> Fraction:
             return lost(trials, exits, {**widths, bits: s})
@@ -195,11 +199,15 @@ def joint_budget(trials: Sequence[Trial], limit_points: Fraction) -> Thresholds:
 
 
 def boldest(
-    trials: Sequence[Trial], loss: Callable[[float], Fraction], limit_points: Fraction
+    trials: Sequence[Trial],
+    loss: Callable[[float], Fraction],
+    limit_points: Fraction,
+    least: float = -inf,
 ) -> float:
-    """The threshold that admits the most tasks and loses at most the limit; inf: it admits none."""
+    """The threshold from `least` on that admits the most tasks and loses at most the limit; inf: it
+    admits none. An exit needs a separability, so there `least` is 0."""
     best, admitted = inf, 0
-    for threshold in [-inf, *(trial.separability for trial in trials)]:
+    for threshold in [least, *(trial.separability for trial in trials)]:
         above = sum(trial.separability > threshold for trial in trials)
         if above > admitted and loss(threshold) <= limit_points:
             best, admitted = threshold, above

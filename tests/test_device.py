@@ -192,6 +192,24 @@ def test_a_slow_layer_is_seen_to_be_slow() -> None:
     assert profile.layer_s["1"] > 2 * profile.layer_s["0"]  # it has over 3,000 times the FLOPs
 
 
+def test_a_saved_host_profile_without_decisions_is_completed(tmp_path: Path) -> None:
+    captured = capture(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (3, 2, 2))
+    asked = list[int]()
+
+    def decisions(graph: LayerGraph) -> dict[str, float]:
+        asked.append(len(graph))
+        return dict.fromkeys((layer.name for layer in graph.layers), 0.5)
+
+    quick = {"torch_device": "cpu", "repeats": 2, "warmup": 0}
+    plain = host_profile(captured, tmp_path, **quick)
+    first, again = (host_profile(captured, tmp_path, **quick, decisions=decisions) for _ in "ab")
+    assert not plain.decision_s
+    assert first.layer_s == plain.layer_s
+    assert set(first.decision_s.values()) == {0.5}
+    assert again == first
+    assert len(asked) == 1
+
+
 def test_a_host_profile_is_reused_until_its_conditions_change(tmp_path: Path) -> None:
     def profiled(captured: CapturedModel) -> tuple[DeviceProfile, bool]:
         passes = list[int]()

@@ -173,13 +173,15 @@ def host_profile(
     key = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir / f"host-{key}.json"
     if path.exists():
-        return load_profile(path)
-    profile = measure(
-        captured, torch_device=torch_device, repeats=repeats, warmup=warmup, progress=progress
-    )
-    if decisions is not None:
+        profile = load_profile(path)
+    else:
+        profile = measure(
+            captured, torch_device=torch_device, repeats=repeats, warmup=warmup, progress=progress
+        )
+        save_profile(profile, path)
+    if decisions is not None and not profile.decision_s:  # or they would count as nothing
         profile = replace(profile, decision_s=decisions(captured.graph))
-    save_profile(profile, path)
+        save_profile(profile, path)
     return profile
 
 

@@ -325,6 +325,7 @@ class Config(_Group):
     output: Output
     weights: str
     stream: Literal["low", "medium", "high"]
+    track: Literal["as_published", "same_codec", "same_online"]
     seed: NonNegativeInt
     references: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)]
     rtt_ms: NonNegativeFloat

@@ -186,9 +186,8 @@ def plan_table(method: str, plans: PlanSet) -> "Table":
     from rich import box
     from rich.table import Table
 
-    pairs = zip(plans.plans, plans.weights, strict=True)
-    expected = [(plan, weight) for plan, weight in pairs if weight > 0]
-    others = len(plans.plans) - len(expected)
+    expected = list(zip(plans.plans, plans.weights, strict=True))
+    others = sum(len(each.plans) for each in plans.prepared)
     more = f"; {others} more for other rates, in plan.json" if others else ""
 
     table = Table(title=f"plan of {method}{more}", box=box.SIMPLE_HEAD, show_header=False)

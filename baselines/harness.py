@@ -48,9 +48,7 @@ class Baseline(ABC):
         Raises InfeasibleError when no cut is allowed.
         """
         decides = (
-            self.track == "same_online"
-            and self.online.decides
-            and problem.calibration is not None
+            self.track == "same_online" and self.online.decides and problem.calibration is not None
         )
         release: Release = "after_decision" if decides else "per_tensor"
         plans = self.replan.plans(problem, lambda given: self.plans_for(given, release))

@@ -28,6 +28,7 @@ from pydantic import (
 
 from coach_exp.network.trace_files import TraceFormat
 from coach_exp.planner.planning import ObjectiveName, SearchName
+from coach_exp.results.report import COLUMNS, USUAL
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.online import Budget, Rule, Update
 from coach_exp.types.plan import Release
@@ -289,8 +290,17 @@ class Table(_Group):
     """A table of cells, each a run: `groups` × `rows`, both names with the overrides they mean."""
 
     title: str
+    columns: tuple[str, ...] = Field(USUAL, min_length=1)
     groups: Named
     rows: Named
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in columns if name not in COLUMNS]
+        if unknown:
+            raise ValueError(f"no columns {unknown}; there are {', '.join(COLUMNS)}")
+        return columns
 
 
 class Dynamic(_Group):

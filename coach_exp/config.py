@@ -310,7 +310,7 @@ class Dynamic(_Group):
 
 
 class Orderings(_Group):
-    """Methods at many settings: `groups` × `mbps` × `methods`, names with the overrides they mean."""
+    """Methods at many settings: `groups` × `mbps` × `methods`; names with their overrides."""
 
     groups: Named
     mbps: tuple[PositiveFloat, ...] = Field(min_length=1)

@@ -6,7 +6,7 @@ import pytest
 
 from coach_exp.results.orderings import RULES, Cost, Setting, cost_cells, judged, verdict_cells
 
-# End 4, link 2, cloud 1 ms: a sum of 7, a longest stage of 4, 250 answers per second when pipelined.
+# End 4, link 2, cloud 1 ms: a sum of 7, a longest stage of 4, 250 answers per second pipelined.
 BASE = Cost(0.004, 0.002, 0.001, 0.007, 250.0, 0.007, 0.004, 0.004, 0.001, "a")
 NAMES = (
     *("device_only", "ns", "ns prefix", "dads light", "dads heavy", "jps", "jps adjacent"),

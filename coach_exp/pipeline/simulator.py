@@ -58,7 +58,7 @@ class _Route:
     waits: bool
     end_heads: bool
     cloud_heads: bool
-    patience_s: float
+    gives_up: bool
 
 
 class _Sending(NamedTuple):
@@ -120,6 +120,7 @@ class _Run:
         self._in_transit: deque[Transfer] = deque()
         self._giving_up: list[_Late] = []  # a heap
         self._unfinished: deque[_Late] = deque()  # gave up; wait for the end
+        self._late = 0  # tasks in these two
         self._fallback: dict[int, float] = {}  # seconds on the end after giving up, by task
         self._routes: dict[int, _Route] = {}
         self._log = array("d")
@@ -129,7 +130,7 @@ class _Run:
         workload, controller, moment = self._problem.workload, self._controller, self._moment
         closed_loop = workload.kind in ("single_stream", "saturated")
         unanswered, free_places = self._unanswered, self._free_places
-        giving_up = self._giving_up
+        giving_up, unfinished = self._giving_up, self._unfinished
         for task, (arrival, sample) in enumerate(zip(arrivals, samples, strict=True)):
             if workload.drop and not closed_loop:
                 self._tell(arrival)
@@ -137,10 +138,7 @@ class _Run:
                     self._log_dropped(task, arrival)
                     continue
             while not free_places:
-                happens_s = unanswered[0][0] if unanswered else inf
-                if giving_up and giving_up[0].moment_s < happens_s:
-                    happens_s = giving_up[0].moment_s
-                self._tell(happens_s)
+                self._tell(self._next_s() if giving_up else unanswered[0][0])
             place = free_places.popleft()
             if closed_loop:
                 arrival = place
@@ -150,17 +148,17 @@ class _Run:
                 start = arrival
             if start > place or giving_up:
                 self._tell(start)
-            while start < self._end_free:  # which finishes tasks that gave up first
-                start = self._end_free
-                self._tell(start)
+                while start < self._end_free:  # which finishes tasks that gave up first
+                    start = self._end_free
+                    self._tell(start)
             moment.sample = sample
             moment.now_s = start
-            moment.backlog = len(unanswered) + len(giving_up)
+            moment.backlog = len(unanswered) + self._late
             moment.bandwidth_bps = self._estimator.rate_bps(start)
             plan = controller.choose(task, moment)
             route = self._routes.get(id(plan)) or self._route(plan)
             self._end_free = self._run_task(task, sample, arrival, start, route)
-            if self._unfinished:
+            if unfinished:
                 self._finish_locally()
             if progress is not None and task % 1024 == 0:
                 progress(task)
@@ -173,29 +171,35 @@ class _Run:
         unanswered, in_transit = self._unanswered, self._in_transit
         giving_up = self._giving_up
         while True:
-            next_s = unanswered[0][0] if unanswered else inf
-            late = giving_up and giving_up[0].moment_s < next_s
-            if late:
-                next_s = giving_up[0].moment_s
-            if in_transit and in_transit[0].end_s <= next_s:
-                if in_transit[0].end_s > now_s:
-                    return
-                transfer = in_transit.popleft()
-                self._estimator.sent(transfer)
-                self._controller.sent(transfer)
-            elif late and next_s <= now_s:
-                self._give_up(heappop(giving_up))
-            elif unanswered and next_s <= now_s:
-                finish, task, label = heappop(unanswered)
-                self._free_places.append(finish)
-                self._controller.answered(task, label, finish)
-            else:
+            gives_up = giving_up and giving_up[0].moment_s <= now_s
+            until_s = giving_up[0].moment_s if gives_up else now_s
+            while True:
+                answer_s = unanswered[0][0] if unanswered else inf
+                if in_transit and (sent_s := in_transit[0].end_s) <= answer_s:
+                    if sent_s > until_s:
+                        break
+                    transfer = in_transit.popleft()
+                    self._estimator.sent(transfer)
+                    self._controller.sent(transfer)
+                elif unanswered and answer_s <= until_s:
+                    finish, task, label = heappop(unanswered)
+                    self._free_places.append(finish)
+                    self._controller.answered(task, label, finish)
+                else:
+                    break
+            if not gives_up:
                 return
+            self._give_up(heappop(giving_up))
+
+    def _next_s(self) -> float:
+        """When the next task is answered or gives up."""
+        gives_up_s = self._giving_up[0].moment_s
+        return min(self._unanswered[0][0], gives_up_s) if self._unanswered else gives_up_s
 
     def _give_up(self, late: _Late) -> None:
         """Ask what becomes of a task that gives up now; all that happened before has been told."""
-        backlog = len(self._unanswered) + len(self._giving_up) + len(self._unfinished)
-        backlog += self._end_free == inf  # the one on the end
+        runs = self._end_free == inf  # a task is on the end
+        backlog = len(self._unanswered) + self._late - 1 + runs
         rate_bps = self._estimator.rate_bps(late.moment_s)
         moment = Moment(late.moment_s, backlog, rate_bps, late.sample, self._outcomes)
         decision = self._controller.gave_up(late.task, late.plan, moment)
@@ -217,6 +221,7 @@ class _Run:
             self._answer_late(late, self._end_free, LOCAL, self._uncut(late.sample))
 
     def _answer_late(self, late: _Late, finish: float, decision: int, label: int) -> None:
+        self._late -= 1
         heappush(self._unanswered, (finish, late.task, label))
         self._amend(late.task, finish_s=finish, decision=decision, predicted=label)
 
@@ -239,7 +244,7 @@ class _Run:
             waits=plan.release == "after_decision" and bool(plan.crossing),
             end_heads=any(h.side == "end" for h in plan.heads),
             cloud_heads=any(h.side == "cloud" for h in plan.heads),
-            patience_s=plan.patience_s,
+            gives_up=plan.patience_s < inf,
         )
         self._routes[id(plan)] = route
         return route
@@ -267,10 +272,9 @@ class _Run:
         if self._outcomes is not None or (decision is not None and decision.bits is not None):
             bits, sizes, label = self._payload(sample, route.plan, decision)
             size, legs = sum(sizes), _legs(route.plan, sizes, route.plan.cloud_work_s)
-        released, sending = computed if route.waits else 0.0, None
-        if route.patience_s < inf:
-            ready = computed if route.waits else start + legs[0][0]
-            latest = max(computed, ready + route.patience_s)
+        if route.gives_up:
+            released = computed if route.waits else start + legs[0][0]
+            latest = max(computed, released + route.plan.patience_s)
             sending = self._send_until(latest, task, start, released, legs)
             if len(sending.left_s) < len(legs):
                 self._log_late(
@@ -282,13 +286,13 @@ class _Run:
             legs, early = self._at_cloud_heads(task, route.plan, legs)
         if early is not None:
             decision, label = early, early.label
-        if sending is None:
-            link_start, link_busy, cloud_start, cloud_busy = self._offload(
-                task, start, released, legs
-            )
+        if route.gives_up:
+            link_start, link_busy, left_s = sending
+            cloud_start, cloud_busy = self._work(left_s, legs)
         else:
-            link_start, link_busy, _ = sending
-            cloud_start, cloud_busy = self._work(sending.left_s, legs)
+            link_start, link_busy, cloud_start, cloud_busy = self._offload(
+                task, start, computed if route.waits else 0.0, legs
+            )
         finish = self._cloud_free + self._return_s
         heappush(self._unanswered, (finish, task, label))
         moment = self._moment  # that of the last decision
@@ -306,7 +310,7 @@ class _Run:
         self._tell(now_s)
         moment = self._moment
         moment.now_s = now_s
-        moment.backlog = len(self._unanswered) + len(self._giving_up) + len(self._unfinished)
+        moment.backlog = len(self._unanswered) + self._late
         moment.bandwidth_bps = self._estimator.rate_bps(now_s)
 
     def _at_end_heads(self, task: int, start: float, route: _Route) -> Decision | None:
@@ -451,6 +455,7 @@ class _Run:
         """A task that will give up. What it was sent for is spent; the rest is filled in then."""
         moment_s, task, _, _ = late
         heappush(self._giving_up, late)
+        self._late += 1
         link_start = link_end = cloud_start = cloud_end = moment_s
         cloud_busy, size = 0.0, 0
         if sending.busy_s > 0 or sending.left_s:

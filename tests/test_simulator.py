@@ -526,6 +526,13 @@ def test_no_task_gives_up_before_its_end_part_is_over():
     assert records.link_busy_s.tolist() == [3]
 
 
+def test_without_work_and_patience_all_happens_at_once():
+    records, _ = faulty([made(0, (0, 1, 1), patience_s=0, local_s=1)], saturated(3), DOWN_FOR_LONG)
+    assert records.end_start_s.tolist() == [0, 1, 2]
+    assert records.decided_s.tolist() == [0, 1, 2]
+    assert records.finish_s.tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("patience_s", "gives_up"), [(3, False), (2.875, True)])
 def test_a_last_byte_that_leaves_with_the_last_of_patience_is_in_time(patience_s, gives_up):
     plan = single(2, 3, 1, patience_s=patience_s, local_s=1)

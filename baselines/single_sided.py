@@ -20,6 +20,10 @@ class DeviceOnly:
     planner: Planner
     name: str = "device_only"
 
+    def view(self, problem: Problem) -> Problem:
+        """As it is: nothing is sent."""
+        return problem
+
     def plan(self, problem: Problem) -> PlanSet:
         """The plan that ends on the end. Raises InfeasibleError when it breaks t_max_ms."""
         everything = [layer.name for layer in problem.graph.layers]
@@ -36,6 +40,10 @@ class CloudOnly:
 
     planner: Planner
     name: str = "cloud_only"
+
+    def view(self, problem: Problem) -> Problem:
+        """As it is: only the input is sent, whose encoding all methods share."""
+        return problem
 
     def plan(self, problem: Problem) -> PlanSet:
         """The plan that sends the input. Raises InfeasibleError when the input may not be sent."""

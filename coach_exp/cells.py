@@ -2,15 +2,16 @@
 
 In: named groups and rows of overrides. Out: one printed table for each group, `table.md` and
 `table.json`. A cell whose config, weights, data and code are those of a finished run is taken from
-there, so a table that was interrupted is gone on with. A group that cannot run is left out, aloud.
+there, so a table that was interrupted is gone on with. A row that cannot run is left out, aloud.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from omegaconf import DictConfig
 
-from coach_exp.config import Config
+from coach_exp.config import Config, Table
 from coach_exp.launch import Invocation
 from coach_exp.nested import Nested, Parent
 from coach_exp.results import report, tracking
@@ -36,30 +37,41 @@ def table_of_cells(raw: DictConfig, config: Config, call: Invocation, display: D
     with tracker.run(config.table.title, params=plain(raw), tags=tags) as run:
         parent = Parent(call, tracker, run.id, display)
         for group, cells in groups.items():
-            try:
-                done[group] = [_filled(row, cell, parent) for row, cell in cells.items()]
-            except CoachError as error:
-                display.say(f"{group} is left out: {error}")
-                continue
-            display.say(report.result_table(done[group], title=f"{config.table.title}: {group}"))
+            rows = list(_filled(cells, parent))
+            if rows:
+                done[group] = rows
+                title = f"{config.table.title}: {group}"
+                display.say(report.result_table(rows, title, columns=config.table.columns))
         files = [call.directory / "table.md", call.directory / "table.json"]
-        files[0].write_text(_markdown(config.table.title, done))
+        files[0].write_text(_markdown(config.table, done))
         write_json(files[1], {group: [_json(row) for row in rows] for group, rows in done.items()})
         run.log_files(files)
         if not done:
-            raise ConfigError("no group of the table could run; the reasons stand above")
+            raise ConfigError("no row of the table could run; the reasons stand above")
     display.say(f"files: {call.directory}")
     return float(sum(map(len, done.values())))
 
 
-def _filled(row: str, cell: Nested, parent: Parent) -> report.Row:
-    outcome = parent.outcome(cell)
-    return report.Row(row, outcome.summary, outcome.cut)
+def _filled(cells: Mapping[str, Nested], parent: Parent) -> Iterator[report.Row]:
+    """The rows of a group that can run; a reason that several rows share is given once."""
+    said = set()
+    for row, cell in cells.items():
+        try:
+            outcome = parent.outcome(cell)
+        except CoachError as error:
+            reason = "for the same reason" if str(error) in said else str(error)
+            said.add(str(error))
+            parent.display.say(f"{cell.name} is left out: {reason}")
+            continue
+        yield report.Row(row, outcome.summary, outcome.cut)
 
 
-def _markdown(title: str, groups: dict[str, list[report.Row]]) -> str:
-    parts = [f"### {group}\n\n{report.markdown_table(rows)}" for group, rows in groups.items()]
-    return "\n".join([f"## {title}\n", *parts])
+def _markdown(table: Table, groups: dict[str, list[report.Row]]) -> str:
+    parts = [
+        f"### {group}\n\n{report.markdown_table(rows, table.columns)}"
+        for group, rows in groups.items()
+    ]
+    return "\n".join([f"## {table.title}\n", *parts])
 
 
 def _json(row: report.Row) -> dict[str, Any]:

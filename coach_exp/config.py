@@ -28,6 +28,7 @@ from pydantic import (
 
 from coach_exp.network.trace_files import TraceFormat
 from coach_exp.planner.planning import ObjectiveName, SearchName
+from coach_exp.results.report import COLUMNS, USUAL
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.online import Budget, Rule, Update
 from coach_exp.types.plan import Release
@@ -289,8 +290,17 @@ class Table(_Group):
     """A table of cells, each a run: `groups` × `rows`, both names with the overrides they mean."""
 
     title: str
+    columns: tuple[str, ...] = Field(USUAL, min_length=1)
     groups: Named
     rows: Named
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in columns if name not in COLUMNS]
+        if unknown:
+            raise ValueError(f"no columns {unknown}; there are {', '.join(COLUMNS)}")
+        return columns
 
 
 class Dynamic(_Group):
@@ -325,6 +335,7 @@ class Config(_Group):
     output: Output
     weights: str
     stream: Literal["low", "medium", "high"]
+    track: Literal["as_published", "same_codec", "same_online"]
     seed: NonNegativeInt
     references: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)]
     rtt_ms: NonNegativeFloat

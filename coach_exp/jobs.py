@@ -226,7 +226,7 @@ def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -
         _front(raw, problem, call, display)
         return None
     method = method_of(raw)
-    problem = replace(problem, calibration=builder.calibration())
+    problem = method.view(replace(problem, calibration=builder.calibration()))
     plans, planning_s = planned(method, problem)
     planner = instantiate(raw.planner, _convert_="all")
     plans = certified(planner, problem, plans)

@@ -77,7 +77,7 @@ def planned(method: Method, problem: Problem) -> tuple[PlanSet, float]:
 
 
 def simulated(method: Method, raw: DictConfig, world: World, display: Display) -> Result:
-    problem = replace(world.problem, bits=world.problem.bits.fresh())
+    problem = method.view(replace(world.problem, bits=world.problem.bits.fresh()))
     plans, planning_s = planned(method, problem)
     plans = certified(instantiate(raw.planner, _convert_="all"), problem, plans)
     total = problem.workload.tasks

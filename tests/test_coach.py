@@ -19,7 +19,7 @@ from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.method import Calibration, FixedPlans, Link, Moment, Problem
-from coach_exp.types.plan import PlanSet
+from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.workload import Workload
 
@@ -110,20 +110,29 @@ def test_without_answers_the_offline_component_is_left(given):
 # --- Replanning -----------------------------------------------------------------------------------
 
 
+def every(plans: PlanSet) -> list[Plan]:
+    return [plan for each in (plans, *plans.prepared) for plan in each.plans]
+
+
+def alone(planner: Planner):
+    return lambda problem: PlanSet((planner.plan(problem),))
+
+
 def test_a_plan_for_every_rate_and_each_calibrated(given):
     replan = Replan(mbps=(0.0004, 0.1))
     plans = Coach(Planner(objective="bottleneck"), Online(), replan).plan(given)
-    assert [plan.link_bps for plan in plans.plans] == [BPS, 400.0, 1e5]
-    assert plans.weights == (1.0, 0.0, 0.0)
-    assert [plan.cut_name for plan in plans.plans] == ["1", "device-only", "1"]
-    assert [plan.online is not None for plan in plans.plans] == [True, False, True]
-    assert plans.plans[0].online is plans.plans[2].online  # the same cut
+    first, low, high = every(plans)
+    assert [plan.link_bps for plan in (first, low, high)] == [BPS, 400.0, 1e5]
+    assert plans.plans == (first,)
+    assert [plan.cut_name for plan in (first, low, high)] == ["1", "device-only", "1"]
+    assert [plan.online is not None for plan in (first, low, high)] == [True, False, True]
+    assert first.online is high.online  # the same cut
 
 
 def test_the_plan_follows_the_rate_once_a_period():
     given = chain((0, 0.4, 3), (0, 2, 0.3), (1, 1, 1))
     replan = Replan(mbps=(0.0004, 0.1), period_s=2.0, change=0.5)
-    plans = replan.plans(given, Planner(objective="bottleneck").plan)
+    plans = replan.plans(given, alone(Planner(objective="bottleneck")))
     follow = FollowRate(plans, replan)
 
     def at(now_s: float, rate_bps: float) -> float:
@@ -171,10 +180,10 @@ def test_an_end_that_sends_nothing_still_learns_that_the_link_is_back():
 
 def test_rates_without_a_feasible_cut_are_left_out(given):
     slow = replace(given, t_max_s=1.3)
-    plans = Replan(mbps=(0.0001, 0.1)).plans(slow, Planner().plan)
-    assert [plan.link_bps for plan in plans.plans] == [BPS, 1e5]
+    plans = Replan(mbps=(0.0001, 0.1)).plans(slow, alone(Planner()))
+    assert [plan.link_bps for plan in every(plans)] == [BPS, 1e5]
     with pytest.raises(InfeasibleError):
-        Replan(mbps=(0.1,)).plans(replace(given, t_max_s=0.1), Planner().plan)
+        Replan(mbps=(0.1,)).plans(replace(given, t_max_s=0.1), alone(Planner()))
 
 
 # --- Memory ---------------------------------------------------------------------------------------

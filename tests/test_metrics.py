@@ -37,6 +37,7 @@ def test_three_tasks_by_hand():
     assert flat["latency_mean_ms"] == pytest.approx((6 + 3 + 6) / 3 * 1e3)
     assert flat["service_latency_mean_ms"] == pytest.approx((6 + 2 + 6) / 3 * 1e3)
     assert flat["latency_p50_ms"] == pytest.approx(6e3)
+    assert flat["stage_sum_mean_ms"] == pytest.approx((6 + 2 + 6) / 3 * 1e3)
     assert flat["throughput_its"] == pytest.approx(3 / 10)
     assert flat["makespan_per_task_ms"] == pytest.approx(10e3 / 3)
     assert flat["idle_ratio_end"] == pytest.approx(1 - 6 / 10)

@@ -86,9 +86,8 @@ class HarmonicMean:
 
 class Oracle:
     """Knows the true rate; in an outage, the one at which the link will go on, or did last if the
-    outage never ends. For comparison: what
-    a method would do if it estimated without error. It does not foresee: the rate may change while
-    the payload is sent.
+    outage never ends. For comparison: what a method would do if it estimated without error. It does
+    not foresee: the rate may change while the payload is sent.
 
     >>> oracle = Oracle(Trace((0, 1, 2), (8e6, 0, 4e6), period_s=3))
     >>> [oracle.rate_bps(now_s) for now_s in (0.5, 1.5, 2.5, 3.5)]

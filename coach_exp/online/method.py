@@ -4,7 +4,7 @@ In: a method's plans. Out: the same plans with centres and thresholds, and a con
 at the cut.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from coach_exp.online.budgets import Limits
 from coach_exp.online.calibration import calibrated
@@ -46,9 +46,7 @@ class Online:
         if not self.decides:
             return plans
         limits, most = self.limits, self.max_bits
-        return replace(
-            plans, plans=tuple(calibrated(problem, plan, limits, most) for plan in plans.plans)
-        )
+        return plans.each(lambda plan: calibrated(problem, plan, limits, most))
 
     def controller(self, inner: Controller) -> Controller:
         """The wrapped controller; the same one where nothing is decided online."""

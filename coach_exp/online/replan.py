@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from math import log
 
 from coach_exp.types.errors import InfeasibleError
-from coach_exp.types.method import FixedPlans, Moment, Problem
-from coach_exp.types.plan import Plan, PlanSet
+from coach_exp.types.method import Controller, Decision, FixedPlans, Moment, Problem, Transfer
+from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
 
 PROBE_EVERY = 20  # tasks of a plan that sends nothing
 
@@ -27,8 +27,8 @@ class Replan:
     period_s: float = 1.0
     change: float = 0.1
 
-    def plans(self, problem: Problem, plan: Callable[[Problem], Plan]) -> PlanSet:
-        """The plan for the initial rate, which all tasks are expected to run, and the others.
+    def plans(self, problem: Problem, plan: Callable[[Problem], PlanSet]) -> PlanSet:
+        """The plans for the initial rate, which all tasks are expected to run, and the others.
 
         Raises InfeasibleError when the first has no feasible cut; of the others, rates without one
         are left out.
@@ -40,39 +40,69 @@ class Replan:
                 others.append(plan(replace(problem, link=link)))
             except InfeasibleError:
                 continue
-        return PlanSet((first, *others), (1.0, *(0.0 for _ in others)))
+        return replace(first, prepared=tuple(others))
+
+    def controller(
+        self, plans: PlanSet, dispatch: Callable[[PlanSet], Controller] = FixedPlans
+    ) -> Controller:
+        """Runs the plans as `dispatch` does, those that fit the estimated rate."""
+        return FollowRate(plans, self, dispatch) if plans.prepared else dispatch(plans)
 
 
-class FollowRate(FixedPlans):
-    """The controller that runs the plan made for the rate nearest to the estimate.
+class FollowRate:
+    """The controller that runs the plans made for the rate nearest to the estimate, each set by a
+    controller of its own.
 
-    A plan that sends nothing lets the end learn nothing of the link. While such a plan runs, one
-    task in `PROBE_EVERY`, and at most one a period, is sent by the plan of the fewest bytes.
+    Plans that send nothing let the end learn nothing of the link. While such plans run, one task in
+    `PROBE_EVERY`, and at most one a period, is sent by the plan of the fewest bytes.
     """
 
-    def __init__(self, plans: PlanSet, replan: Replan) -> None:
-        super().__init__(plans)
+    def __init__(
+        self, plans: PlanSet, replan: Replan, dispatch: Callable[[PlanSet], Controller] = FixedPlans
+    ) -> None:
         self._settings = replan
-        self._plan = plans.plans[0]
-        self._rate_bps = self._plan.link_bps
+        self._sets = [(each.link_bps, dispatch(each)) for each in (plans, *plans.prepared)]
+        self._rate_bps, self._now = self._sets[0]
         self._next_s = replan.period_s
-        sending = [plan for plan in plans.plans if plan.crossing]
+        every = [plan for each in (plans, *plans.prepared) for plan in each.plans]
+        sending = [plan for plan in every if plan.crossing]
         self._probe = min(sending, key=lambda plan: sum(plan.payload_bytes), default=None)
         self._silent = 0  # tasks since one was sent
 
     def choose(self, task: int, moment: Moment) -> Plan:
-        """The present plan, reconsidered once a period."""
-        self._silent = 0 if self._plan.crossing else self._silent + 1
-        if moment.now_s < self._next_s:
-            return self._plan
-        self._next_s = moment.now_s + self._settings.period_s
-        self._reconsider(moment.bandwidth_bps)
-        if self._silent < PROBE_EVERY or self._probe is None:
-            return self._plan
+        """A present plan, reconsidered once a period."""
+        due = moment.now_s >= self._next_s
+        if due:
+            self._next_s = moment.now_s + self._settings.period_s
+            self._reconsider(moment.bandwidth_bps)
+        plan = self._now.choose(task, moment)
+        self._silent = 0 if plan.crossing else self._silent + 1
+        if not due or self._silent < PROBE_EVERY or self._probe is None:
+            return plan
         self._silent = 0
         return self._probe
 
     def _reconsider(self, rate_bps: float) -> None:
         if abs(log(rate_bps / self._rate_bps)) > log(1 + self._settings.change):
             self._rate_bps = rate_bps
-            self._plan = min(self._plans, key=lambda plan: abs(log(plan.link_bps / rate_bps)))
+            _, self._now = min(self._sets, key=lambda each: abs(log(each[0] / rate_bps)))
+
+    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+        """As the present plans' controller does."""
+        return self._now.at_head(task, plan, head, moment)
+
+    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """As the present plans' controller does."""
+        return self._now.at_cut(task, plan, moment)
+
+    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """As the present plans' controller does."""
+        return self._now.gave_up(task, plan, moment)
+
+    def sent(self, transfer: Transfer) -> None:
+        """Told on."""
+        self._now.sent(transfer)
+
+    def answered(self, task: int, label: int, now_s: float) -> None:
+        """Told on."""
+        self._now.answered(task, label, now_s)

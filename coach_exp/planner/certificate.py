@@ -51,7 +51,8 @@ def certified(planner: Planner, problem: Problem, plans: PlanSet) -> PlanSet:
         else plan
         for plan in plans.plans
     )
-    return PlanSet(bounded, plans.weights, {"least_period_s": period_s, "least_total_s": total_s})
+    bounds = {"least_period_s": period_s, "least_total_s": total_s}
+    return replace(plans, plans=bounded, bounds=bounds)
 
 
 def mixture_bound(model: CostModel) -> MixtureBound:

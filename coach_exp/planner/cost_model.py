@@ -101,20 +101,30 @@ class CostModel:
     `end_s`, `cloud_s`: seconds of each layer; `send_s`, `send_bytes`: of its output on the link;
     `decide_s`: end seconds to decide about its output and pack it, which a task spends on every
     crossing tensor once the last is there, 0 where nothing is decided at the cut;
+    `overlap_limited`: whether constraint (4), which is COACH's own, binds;
     `end_before[i]`: end seconds of layers 0 … i; `cloud_from[i]`: cloud seconds of layers i … sink.
     """
 
-    def __init__(self, problem: Problem, objective: Objective, release: Release) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        objective: Objective,
+        release: Release,
+        *,
+        overlap_limited: bool = True,
+    ) -> None:
         graph = problem.graph
         self.problem = problem
         self.graph = graph
         self.objective = objective
         self.release = release
+        self.overlap_limited = overlap_limited
         self.end_s = problem.end.seconds(graph)
         self.cloud_s = problem.cloud.seconds(graph)
         self.bits = tuple(problem.bits.bits(layer.name) for layer in graph.layers)
         self.send_bytes = tuple(
-            problem.codec.expected_bytes(layer.elements, bits, layer.rows)
+            problem.measured_bytes.get(layer.name)
+            or problem.codec.expected_bytes(layer.elements, bits, layer.rows)
             for layer, bits in zip(graph.layers, self.bits, strict=True)
         )
         self.send_s = tuple(8 * size / problem.link.bandwidth_bps for size in self.send_bytes)
@@ -180,6 +190,8 @@ class CostModel:
                 f"constraint (3): T_e + T_t + T_c = {1e3 * stage.total_s:.3f} ms exceeds "
                 f"t_max_ms = {limit_ms:g} by {1e3 * too_late_s:.3f} ms"
             )
+        if not self.overlap_limited:
+            return 0.0, ""
         parallel_s = overlap.link_s + overlap.cloud_s
         excess_s = parallel_s - stage.period_s
         if excess_s > TOLERANCE * stage.period_s:

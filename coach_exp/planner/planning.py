@@ -4,7 +4,7 @@ In: a problem. Out: the best plan by one objective, with its number of evaluatio
 known, a lower bound on the objective of every plan.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,16 +14,17 @@ from coach_exp.planner.exhaustive import exhaustive
 from coach_exp.planner.objective import Bottleneck, Latency, Objective, Paper, Weighted
 from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.method import Problem
-from coach_exp.types.plan import Plan, Release
+from coach_exp.types.plan import Plan, PlanSet, Release
 
-ObjectiveName = Literal["paper", "bottleneck", "latency", "weighted"]
+ObjectiveName = Literal["paper", "bottleneck", "latency", "sum", "weighted"]
 SearchName = Literal["divide_conquer", "exhaustive"]
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
     """How to plan. `weights` (end, link, cloud) belong to `objective = weighted`; `moves` says how
-    many flows divide and conquer moves at once; `limit` bounds the exhaustive search."""
+    many flows divide and conquer moves at once; `limit` bounds the exhaustive search. Constraint
+    (4) is part of COACH's problem; a planner that is not `overlap_limited` does not know it."""
 
     search: SearchName = "divide_conquer"
     objective: ObjectiveName = "paper"
@@ -31,20 +32,13 @@ class Planner:
     moves: Moves = "two"
     limit: int = 2_000_000
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    overlap_limited: bool = True
 
     def plan(self, problem: Problem) -> Plan:
         """The best plan with settled bit-widths. Raises InfeasibleError when no cut satisfies the
         constraints.
-
-        Widths that are not known count as the least possible, so the first plan is a bound; each
-        round makes those known that the plan uses, and widths only grow, so this ends.
         """
-        evaluations = 0
-        while True:
-            plan = self._plan(problem)
-            evaluations += plan.evaluations
-            if not problem.bits.settle([tensor.layer for tensor in plan.crossing]):
-                return replace(plan, evaluations=evaluations)
+        return settled(problem, lambda: PlanSet((self._plan(problem),))).plans[0]
 
     def _plan(self, problem: Problem) -> Plan:
         model = self.cost_model(problem)
@@ -68,14 +62,15 @@ class Planner:
         """The plan of a given end set, with settled bit-widths. Raises CutError when the set is not
         closed, InfeasibleError when it breaks a constraint."""
         held = problem.graph.end_set(end_layers)
-        while True:
-            plan = replace(self.cost_model(problem).plan(held), evaluations=1)
-            if not problem.bits.settle([tensor.layer for tensor in plan.crossing]):
-                return plan
+
+        def made() -> PlanSet:
+            return PlanSet((replace(self.cost_model(problem).plan(held), evaluations=1),))
+
+        return replace(settled(problem, made).plans[0], evaluations=1)
 
     def cost_model(self, problem: Problem) -> CostModel:
         """The costs of a problem under this planner's objective and release."""
-        return CostModel(problem, self.goal, self.release)
+        return CostModel(problem, self.goal, self.release, overlap_limited=self.overlap_limited)
 
     @property
     def goal(self) -> Objective:
@@ -84,6 +79,23 @@ class Planner:
             "paper": Paper(),
             "bottleneck": Bottleneck(),
             "latency": Latency(),
+            "sum": Weighted(name="sum"),
             "weighted": Weighted(*self.weights),
         }
         return objectives[self.objective]
+
+
+def settled(problem: Problem, make: Callable[[], PlanSet]) -> PlanSet:
+    """The plans that `make` chooses, with settled bit-widths and the evaluations of every round.
+
+    Widths that are not known count as the least possible, so the first plans are a bound; each
+    round makes those known that the plans use, and widths only grow, so this ends.
+    """
+    evaluations = 0
+    while True:
+        plans = make()
+        evaluations += plans.plans[0].evaluations
+        # A list first: every plan is to be settled, not only those up to the first change.
+        if not any([problem.bits.settle([c.layer for c in p.crossing]) for p in plans.plans]):
+            first = replace(plans.plans[0], evaluations=evaluations)
+            return replace(plans, plans=(first, *plans.plans[1:]))

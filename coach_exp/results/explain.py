@@ -195,7 +195,8 @@ def _bounds(plan: Plan, bounds: Mapping[str, float]) -> list[str]:
 
 
 def _effort(plans: PlanSet, planning_s: float) -> str:
-    evaluations = sum(plan.evaluations for plan in plans.plans)
+    sets = (plans, *plans.prepared)
+    evaluations = sum(plan.evaluations for each in sets for plan in each.plans)
     bound = main_plan(plans).lower_bound
     value = main_plan(plans).objective.value
     if bound is None:

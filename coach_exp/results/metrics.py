@@ -96,6 +96,8 @@ def summarise(records: Records) -> Summary:
     """Every metric of a run.
 
     * `tasks`, `answered`, `dropped`, `fallback`: counts. All else is over the answered tasks.
+    * `stage_sum_mean_ms`: seconds that a task held end, link and cloud, added: T_e + T_t + T_c as
+      it came, without queues and as if nothing overlapped.
     * `latency_*_ms`: answer minus arrival, queue included. `service_latency_*_ms`: answer minus
       start on the end. Each as mean, p50, p95 (from 20 tasks) and p99 (from 100).
     * `throughput_its`, `makespan_per_task_ms`: tasks and the window, which runs from the first
@@ -120,6 +122,8 @@ def summarise(records: Records) -> Summary:
     if count:
         metrics |= _latency("latency", rows["finish_s"] - rows["arrival_s"])
         metrics |= _latency("service_latency", rows["finish_s"] - rows["end_start_s"])
+        held_s = np.sum([rows[f"{resource}_busy_s"] for resource in RESOURCES], axis=0)
+        metrics["stage_sum_mean_ms"] = mean(held_s).scaled(1e3)
         metrics |= _rates(rows)
         metrics |= _planned_idle(records, rows)
         metrics |= _traffic(rows)

@@ -134,47 +134,74 @@ def _idle(summary: Summary) -> str:
     return "/".join(percent(summary.get(f"idle_ratio_{name}"), 0) for name in RESOURCES)
 
 
-# The lines of a heading, the unit among them and short, for 80 columns; how to make the cell.
-COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
-    ("method", lambda row: row.method),
-    ("acc.\n%", lambda row: percent(row.summary.get("accuracy"))),
-    ("drop\npoints\n[95 %]", lambda row: points(row.summary.get("accuracy_drop_points"))),
-    ("latency\nmean/\np95, ms", lambda row: _latency(row.summary)),
-    ("rate\nit/s", lambda row: number(row.summary.get("throughput_its"))),
-    ("sent\nKiB/\ntask", lambda row: number(row.summary.get("transmission_kib_per_task"))),
-    ("exits\n%", lambda row: percent(row.summary.get("exit_ratio"))),
-    ("idle, %\nend/\nlink/\ncloud", lambda row: _idle(row.summary)),
-    ("width\nbits", lambda row: number(row.summary.get("bits_mean"))),
-    ("cut", lambda row: row.cut),
-)
-_TEXT = {"method", "cut"}
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The lines of a heading, the unit among them and short, for 80 columns; how to make a cell."""
+
+    head: str
+    cell: Callable[[Row], str]
+    text: bool = False
 
 
-def result_table(rows: Sequence[Row], title: str = "", caption: str = "") -> "Table":
+def _metric(name: str) -> Callable[[Row], str]:
+    return lambda row: number(row.summary.get(name))
+
+
+COLUMNS: Mapping[str, Column] = {
+    "method": Column("method", lambda row: row.method, text=True),
+    "accuracy": Column("acc.\n%", lambda row: percent(row.summary.get("accuracy"))),
+    "drop": Column(
+        "drop\npoints\n[95 %]", lambda row: points(row.summary.get("accuracy_drop_points"))
+    ),
+    "latency": Column("latency\nmean/\np95, ms", lambda row: _latency(row.summary)),
+    "service": Column("T_e+\nT_t+T_c\nms", _metric("stage_sum_mean_ms")),
+    "makespan": Column("make-\nspan/N\nms", _metric("makespan_per_task_ms")),
+    "rate": Column("rate\nit/s", _metric("throughput_its")),
+    "sent": Column("sent\nKiB/\ntask", _metric("transmission_kib_per_task")),
+    "exits": Column("exits\n%", lambda row: percent(row.summary.get("exit_ratio"))),
+    "idle": Column("idle, %\nend/\nlink/\ncloud", lambda row: _idle(row.summary)),
+    "width": Column("width\nbits", _metric("bits_mean")),
+    "planning": Column("plan-\nning\nms", _metric("planning_ms")),
+    "cut": Column("cut", lambda row: row.cut, text=True),
+}
+USUAL = ("method", "accuracy", "drop", "latency", "rate", "sent", "exits", "idle", "width", "cut")
+
+
+def result_table(
+    rows: Sequence[Row], title: str = "", caption: str = "", columns: Sequence[str] = USUAL
+) -> "Table":
     """The table for a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    shown = [COLUMNS[name] for name in columns]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     # Text, because rich would read [95 %] as markup.
     table.title = Text(title) if title else None
     table.caption = Text(caption) if caption else None
-    for head, _ in COLUMNS:
-        justify: Literal["left", "right"] = "left" if head in _TEXT else "right"
+    for name, column in zip(columns, shown, strict=True):
+        justify: Literal["left", "right"] = "left" if column.text else "right"
         # Folded, because "…" hides numbers.
-        table.add_column(Text(head), justify=justify, overflow="fold", no_wrap=head == "method")
+        table.add_column(
+            Text(column.head), justify=justify, overflow="fold", no_wrap=name == "method"
+        )
     for row in rows:
-        table.add_row(*(Text(cell(row)) for _, cell in COLUMNS))
+        table.add_row(*(Text(column.cell(row)) for column in shown))
     return table
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[Row], columns: Sequence[str] = USUAL) -> str:
     """The same as GitHub-flavoured Markdown, ending in a newline."""
-    heads = [head.replace("/\n", "/").replace("\n", " ") for head, _ in COLUMNS]
-    rules = [":--" if head in _TEXT else "--:" for head, _ in COLUMNS]
-    cells = [[cell(row).replace("|", r"\|") for _, cell in COLUMNS] for row in rows]
+    shown = [COLUMNS[name] for name in columns]
+    heads = [_one_line(column.head) for column in shown]
+    rules = [":--" if column.text else "--:" for column in shown]
+    cells = [[column.cell(row).replace("|", r"\|") for column in shown] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in [heads, rules, *cells])
+
+
+def _one_line(head: str) -> str:
+    return head.replace("-\n", "").replace("/\n", "/").replace("+\n", "+").replace("\n", " ")
 
 
 # --- Plans ----------------------------------------------------------------------------------------
@@ -186,9 +213,8 @@ def plan_table(method: str, plans: PlanSet) -> "Table":
     from rich import box
     from rich.table import Table
 
-    pairs = zip(plans.plans, plans.weights, strict=True)
-    expected = [(plan, weight) for plan, weight in pairs if weight > 0]
-    others = len(plans.plans) - len(expected)
+    expected = list(zip(plans.plans, plans.weights, strict=True))
+    others = sum(len(each.plans) for each in plans.prepared)
     more = f"; {others} more for other rates, in plan.json" if others else ""
 
     table = Table(title=f"plan of {method}{more}", box=box.SIMPLE_HEAD, show_header=False)

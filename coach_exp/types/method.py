@@ -5,7 +5,7 @@ each task: which plan does it run (before its end part starts), and at each deci
 on, or send at how many bits? It cannot tell whether the simulator or the executor asks.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -40,7 +40,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything a method may know before the first task."""
+    """Everything a method may know before the first task.
+
+    `measured_bytes`: payload size by layer where it was measured (entropy-coded tensors, a JPEG
+    input); of all others the codec knows the size.
+    """
 
     graph: LayerGraph
     end: DeviceProfile
@@ -53,6 +57,7 @@ class Problem:
     t_max_s: float | None = None
     outcomes: Outcomes | None = None
     calibration: Calibration | None = None
+    measured_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -130,9 +135,15 @@ class Method(Protocol):
     def name(self) -> str:
         """The name in configs, tables and records."""
 
+    def view(self, problem: Problem) -> Problem:
+        """The problem as this method meets it: with its own payloads, its exit heads, its number of
+        tasks in flight. Most methods change nothing. Whatever follows sees this one: the plan, its
+        bounds, the run.
+        """
+
     def plan(self, problem: Problem) -> PlanSet:
-        """Offline: the plans to choose from. Raises InfeasibleError when no cut satisfies the
-        constraints.
+        """Offline: the plans to choose from, for a problem as viewed. Raises InfeasibleError when
+        no cut satisfies the constraints.
         """
 
     def controller(self, plans: PlanSet) -> Controller:

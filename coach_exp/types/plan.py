@@ -5,8 +5,8 @@ All times in seconds. A plan is complete: the simulator and the executor need no
 task by it.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from math import inf, isclose
 from typing import Any, Literal
 
@@ -82,11 +82,14 @@ class ObjectiveValue:
 
 @dataclass(frozen=True, slots=True)
 class DecisionPoint:
-    """An exit head: after `layer`, when `side` has computed `at_s` seconds of this task."""
+    """An exit head: after `layer`, when `side` has computed `at_s` seconds of this task, its own
+    included. Where a method decides by confidence, a task of at least `threshold` is answered here.
+    """
 
     side: Side
     layer: str
     at_s: float
+    threshold: float = inf
 
 
 @dataclass(frozen=True)
@@ -173,11 +176,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanSet:
-    """Plans with the fraction of tasks each should run; `bounds` is what no plan can beat."""
+    """Plans with the fraction of tasks each should run; `bounds` is what no plan can beat.
+
+    `prepared`: what takes their place when the link has another rate, where the method re-plans.
+    `remarks`: what the method has to say about its plans, for people.
+    """
 
     plans: tuple[Plan, ...]
     weights: tuple[float, ...] = (1.0,)
     bounds: Mapping[str, float] = field(default_factory=dict)
+    prepared: "tuple[PlanSet, ...]" = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.plans) != len(self.weights) or not isclose(sum(self.weights), 1.0):
@@ -185,7 +194,21 @@ class PlanSet:
                 f"{len(self.plans)} plans need as many weights that sum to 1, not {self.weights}"
             )
 
+    @property
+    def link_bps(self) -> float:
+        """The rate that the plans were made for."""
+        return self.plans[0].link_bps
+
+    def each(self, change: Callable[[Plan], Plan]) -> "PlanSet":
+        """The same set with every plan changed, the prepared ones as well."""
+        return replace(
+            self,
+            plans=tuple(change(plan) for plan in self.plans),
+            prepared=tuple(other.each(change) for other in self.prepared),
+        )
+
     def as_json(self) -> dict[str, Any]:
-        """The whole `plan.json`."""
+        """The whole `plan.json`; prepared plans follow with the weight 0."""
         plans = [p.as_json(w) for p, w in zip(self.plans, self.weights, strict=True)]
-        return {"plans": plans, "bounds": dict(self.bounds)}
+        plans += [plan.as_json(0.0) for other in self.prepared for plan in other.plans]
+        return {"plans": plans, "bounds": dict(self.bounds), "remarks": list(self.remarks)}

@@ -1,0 +1,115 @@
+"""What every baseline is given alike: tracks, the online part, re-planning.
+
+Three tracks make a comparison fair. `as_published`: the payload of the method's own paper, float32
+unless it says otherwise. `same_codec`: the bit-widths that COACH uses, tensor by tensor; what is
+left is which cut is chosen and how tasks are scheduled. `same_online`: COACH's semantic cache and
+adaptive widths as well; what is left is the planner. The raw input, the link's estimator, the
+period of re-planning and the executor are the same for all methods on every track.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from coach_exp.online.method import Online
+from coach_exp.online.replan import Replan
+from coach_exp.planner.cost_model import CostModel
+from coach_exp.planner.planning import ObjectiveName, Planner, settled
+from coach_exp.quant.precision import FLOAT32, FixedBits
+from coach_exp.types.method import Controller, FixedPlans, Problem
+from coach_exp.types.plan import Plan, PlanSet, Release
+
+Track = Literal["as_published", "same_codec", "same_online"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(ABC):
+    """A method of another paper. It says which plans it makes for one rate (`plans_for`); this
+    class gives it its track, prepares plans for other rates and lets the online part decide.
+    """
+
+    name: str
+    track: Track = "as_published"
+    online: Online = field(default_factory=Online)
+    replan: Replan = field(default_factory=Replan)
+
+    @abstractmethod
+    def plans_for(self, problem: Problem, release: Release) -> PlanSet:
+        """The plans for the problem's rate, their widths settled."""
+
+    def view(self, problem: Problem) -> Problem:
+        """With the payloads of the track."""
+        return float32(problem) if self.track == "as_published" else problem
+
+    def plan(self, problem: Problem) -> PlanSet:
+        """The plans for the link's initial rate, and those prepared for others.
+
+        Raises InfeasibleError when no cut is allowed.
+        """
+        decides = (
+            self.track == "same_online" and self.online.decides and problem.calibration is not None
+        )
+        release: Release = "after_decision" if decides else "per_tensor"
+        plans = self.replan.plans(problem, lambda given: self.plans_for(given, release))
+        return self.online.calibrated(problem, plans) if decides else plans
+
+    def controller(self, plans: PlanSet) -> Controller:
+        """Follows the rate if it may, dispatches as the method does, and decides at the cut on the
+        track `same_online`."""
+        inner = self.replan.controller(plans, self.dispatch)
+        return self.online.controller(inner) if self.track == "same_online" else inner
+
+    def dispatch(self, plans: PlanSet) -> Controller:
+        """The method's own online half for the plans of one rate."""
+        return FixedPlans(plans)
+
+
+def float32(problem: Problem) -> Problem:
+    """Crossing tensors go uncompressed; the raw input keeps the encoding that all methods share."""
+    raw = problem.graph.input.name
+    return replace(problem, bits=FixedBits(FLOAT32, raw, problem.bits.bits(raw)))
+
+
+def costs(problem: Problem, objective: ObjectiveName, release: Release) -> CostModel:
+    """The costs by which a baseline plans. It does not know constraint (4), which is COACH's."""
+    planner = Planner(objective=objective, release=release, overlap_limited=False)
+    return planner.cost_model(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a baseline chose: end sets by position, the share of the tasks of each, how many cuts
+    it looked at, and what it has to say."""
+
+    end_sets: tuple[frozenset[int], ...]
+    weights: tuple[float, ...] = (1.0,)
+    evaluations: int = 1
+    remarks: tuple[str, ...] = ()
+
+
+def chosen(
+    problem: Problem,
+    objective: ObjectiveName,
+    release: Release,
+    choose: Callable[[CostModel], Choice],
+) -> PlanSet:
+    """The plans of what `choose` picks, chosen again until the widths it uses are known."""
+
+    def made() -> PlanSet:
+        model = costs(problem, objective, release)
+        choice = choose(model)
+        return PlanSet(
+            _plans(model, choice.end_sets, choice.evaluations),
+            choice.weights,
+            remarks=choice.remarks,
+        )
+
+    return settled(problem, made)
+
+
+def _plans(
+    model: CostModel, end_sets: Sequence[frozenset[int]], evaluations: int
+) -> tuple[Plan, ...]:
+    first, *others = (model.plan(held) for held in end_sets)
+    return (replace(first, evaluations=evaluations), *others)

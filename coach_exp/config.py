@@ -338,6 +338,7 @@ class Config(_Group):
     workload: WorkloadGroup
     tracking: Tracking
     training: Mapping[str, Any]
+    exit_training: Mapping[str, Any]
     study: Study | None
     table: Table | None
     dynamic: Dynamic | None

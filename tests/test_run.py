@@ -202,9 +202,7 @@ def test_a_table_shows_the_columns_it_names(tmp_path: Path, hydra, capsys):
     assert do(here, "experiment=compare", "~table.rows", f"+{rows}", *tiny) == 2
     heads = (here / "table.md").read_text().splitlines()[4]
     assert "T_e+T_t+T_c ms | makespan/N ms | rate it/s" in heads
-    with pytest.raises(
-        ConfigError, match=r"columns.*no columns \['speed'\]; there are method"
-    ):
+    with pytest.raises(ConfigError, match=r"columns.*no columns \['speed'\]; there are method"):
         do(here, "experiment=compare", "table.columns=[speed]", *tiny)
 
 

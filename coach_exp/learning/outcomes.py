@@ -6,7 +6,8 @@ batches: head, then for each sample encode, bytes, decode, then tail. The answer
 so a later run neither computes them nor imports torch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,21 +15,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from coach_exp.learning.exit_training import ExitTraining
 from coach_exp.learning.memo import ArrayMemo, Arrays, digest
 from coach_exp.learning.models import preprocess
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
 from coach_exp.profiling import channels
-from coach_exp.types.errors import ConfigError, CutError
+from coach_exp.types.errors import ConfigError, CutError, GraphError
 from coach_exp.types.feature import task_feature, usual_axis
-from coach_exp.types.outcomes import Codec, Crossing, Prediction
+from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Prediction
 from coach_exp.types.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from coach_exp.learning.exit_heads import ExitHeads
     from coach_exp.profiling.capture import CapturedModel
-    from coach_exp.profiling.program import Tail
+    from coach_exp.profiling.program import Tail, TailRun
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -40,7 +43,8 @@ class TorchOutcomes:
 
     Memoised under `cache_dir` by hash of weights, data, resolution and codec, then by cut and bits.
     The crossing tensors of the last cut are held, while they fit in `held_bytes`, so that a search
-    over bit-widths runs the head once.
+    over bit-widths runs the head once. `exit_training` is what early-exit heads would be trained
+    from.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class TorchOutcomes:
         batch_size: int = 64,
         held_bytes: int = 2**29,
         progress: Progress = silent,
+        exit_training: ExitTraining | None = None,
     ) -> None:
         self._weights = weights
         self._data = data
@@ -65,6 +70,10 @@ class TorchOutcomes:
         self._held: list[Tensors] = []
         self._predictions: dict[tuple[Crossing, ...], list[Prediction]] = {}
         self._features: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        self._cache_dir = cache_dir
+        self._exit_training = exit_training
+        self._exit_layers: tuple[str, ...] = ()
+        self._exits: dict[tuple[Crossing, ...], Mapping[str, list[ExitAnswer]]] = {}
 
     @property
     def classes(self) -> int:
@@ -108,6 +117,45 @@ class TorchOutcomes:
         if crossing not in self._predictions:
             self._predictions[crossing] = self._all_predictions(crossing)
         return self._predictions[crossing][sample]
+
+    def with_exits(self, layers: Sequence[str]) -> "TorchOutcomes":
+        """The same answers, and those of early-exit heads behind `layers`, which are trained when
+        one is first asked and kept under `cache_dir`.
+
+        Raises ConfigError where there is nothing to train them from.
+        """
+        if self._exit_training is None:
+            raise ConfigError(
+                "these answers came without data to train exit heads from; give TorchOutcomes an "
+                "exit_training"
+            )
+        other = copy(self)
+        other.__dict__.pop("_heads", None)
+        other._exit_layers = tuple(dict.fromkeys(layers))
+        other._exits = {}
+        return other
+
+    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
+        """What the head behind `layer` says; with `crossing` on the cloud, of what the cloud makes
+        of the received tensors.
+
+        Raises GraphError for a layer without a head or that the model lacks, CutError for one that
+        is on the end when `crossing` is sent, and otherwise as `predict`.
+        """
+        if layer not in self._exit_layers:
+            raise GraphError(
+                f"there is no exit head behind {layer!r}; with_exits gave heads to "
+                f"{list(self._exit_layers)}"
+            )
+        if crossing not in self._exits:
+            self._exits[crossing] = self._all_exits(crossing)
+        if layer not in self._exits[crossing]:
+            raise CutError(
+                f"the exit head behind {layer!r} is on the end when "
+                f"{[tensor.layer for tensor in crossing]} cross; on the cloud are those behind "
+                f"{list(self._exits[crossing])}; ask for it without `crossing`"
+            )
+        return self._exits[crossing][layer][sample]
 
     def flips(self, samples: int) -> int:
         """How many of the first `samples` uncut labels differ when computed one at a time."""
@@ -171,6 +219,15 @@ class TorchOutcomes:
         sizes = map(tuple, answers["payload_bytes"].tolist())
         return list(map(Prediction, answers["labels"].tolist(), sizes))
 
+    def _all_exits(self, crossing: tuple[Crossing, ...]) -> dict[str, list[ExitAnswer]]:
+        """Answers of the heads that `crossing` leaves to a side, by layer."""
+        assert self._exit_training is not None, "with_exits has seen to it"
+        key = self._exit_training.key(self._weights, self._exit_layers)
+        known = self._memo.get(f"exits-{digest(key, crossing)}", lambda: self._ask_heads(crossing))
+        columns = zip(known["labels"].T.tolist(), known["confidences"].T.tolist(), strict=True)
+        answers = (list(map(ExitAnswer, *column)) for column in columns)
+        return dict(zip(known["layers"].tolist(), answers, strict=True))
+
     # --- What is computed -----------------------------------------------------------------------
 
     @cached_property
@@ -200,26 +257,79 @@ class TorchOutcomes:
 
     def _compute(self, crossing: tuple[Crossing, ...]) -> Arrays:
         """Labels [n] and payload bytes [n, crossing tensors]."""
-        if crossing[0].layer == self._model.graph.input.name and crossing[0].bits in RAW_BITS:
+        if self._loses_nothing(crossing):
             elements, bits = self._model.graph.input.elements, crossing[0].bits
             size = self._codec.header_bytes + elements * bits // 8
             return {"labels": self._uncut, "payload_bytes": np.full((self.samples, 1), size)}
-        tail = self._tail([tensor.layer for tensor in crossing])
         labels, sizes = [], []
+        for run, sent in self._tail_runs(crossing):
+            labels.append(run.result.argmax(dim=1).numpy())
+            sizes.append(sent)
+        return {"labels": np.concatenate(labels), "payload_bytes": np.concatenate(sizes)}
+
+    def _loses_nothing(self, crossing: tuple[Crossing, ...]) -> bool:
+        """Whether the raw input crosses as it is."""
+        first = crossing[0]
+        return first.layer == self._model.graph.input.name and first.bits in RAW_BITS
+
+    def _tail_runs(
+        self, crossing: tuple[Crossing, ...], kept: Sequence[str] = ()
+    ) -> Iterator[tuple["TailRun", NDArray[np.int64]]]:
+        """Finished passes of the tail, fed with what comes out of the codec, and payload bytes
+        [batch, crossing tensors]; batch by batch."""
+        tail = self._tail([tensor.layer for tensor in crossing], kept)
         for tensors in self._crossing_tensors(tuple(tensor.layer for tensor in crossing)):
             run, sent = tail.start(), []
             for layer, bits in ((tensor.layer, tensor.bits) for tensor in crossing):
                 payloads = [self._codec.encode(one, bits) for one in tensors[layer]]
                 sent.append([len(payload) for payload in payloads])
                 run.feed(layer, _received(self._codec, payloads))
-            labels.append(run.result.argmax(dim=1).numpy())
-            sizes.append(np.array(sent).T)
-        return {"labels": np.concatenate(labels), "payload_bytes": np.concatenate(sizes)}
+            yield run, np.array(sent).T
 
-    def _tail(self, layers: list[str]) -> "Tail":
+    @cached_property
+    def _heads(self) -> "ExitHeads":
+        assert self._exit_training is not None, "with_exits has seen to it"
+        return self._exit_training.heads(
+            self._weights, self._model, self._exit_layers, self._cache_dir
+        )
+
+    def _ask_heads(self, crossing: tuple[Crossing, ...]) -> Arrays:
+        """Labels and confidences [n, heads] of the heads on one side: all of them on the end, or
+        those behind the cut."""
+        layers = self._heads.layers
+        if crossing:
+            from coach_exp.profiling.capture import smallest_end
+
+            end = smallest_end(self._model.graph, [tensor.layer for tensor in crossing])
+            layers = tuple(layer for layer in layers if layer not in end)
+        labels = [np.empty((0, len(layers)), np.int64)]
+        confidences = [np.empty((0, len(layers)), np.float32)]
+        for outputs in self._outputs(layers, crossing) if layers else ():
+            label, confidence = self._heads.answers(outputs)
+            labels.append(label.numpy())
+            confidences.append(confidence.numpy())
+        return {
+            "layers": np.array(layers, str),
+            "labels": np.concatenate(labels),
+            "confidences": np.concatenate(confidences),
+        }
+
+    def _outputs(
+        self, layers: tuple[str, ...], crossing: tuple[Crossing, ...]
+    ) -> Iterator[dict[str, "Tensor"]]:
+        """Outputs of `layers` for all samples, batch by batch, as the end has them or, behind a
+        cut, the cloud: {layer: [batch, *shape]}."""
+        if not crossing or self._loses_nothing(crossing):
+            for x in self._batches("exit heads"):
+                yield self._model.features(x, layers)
+        else:
+            for run, _ in self._tail_runs(crossing, layers):
+                yield {layer: run.kept(layer) for layer in layers}
+
+    def _tail(self, layers: list[str], kept: Sequence[str] = ()) -> "Tail":
         from coach_exp.profiling.capture import smallest_end, split
 
-        _, tail = split(self._model, smallest_end(self._model.graph, layers))
+        _, tail = split(self._model, smallest_end(self._model.graph, layers), kept)
         if sorted(tail.crossing) != sorted(layers):
             raise CutError(
                 f"{layers} are not all that crosses a cut: with them and their ancestors on the "

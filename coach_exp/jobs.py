@@ -58,7 +58,10 @@ from coach_exp.types.task import Records
 
 FLIP_SAMPLES = 300  # frames that job=train asks one by one, to see whether batches change answers
 PLAIN_WIDTH = 130  # columns of a table that goes to a file
-USUAL_REFERENCES = ("device_only", "cloud_only", "coach_offline", "coach", "coach_bottleneck")
+USUAL_REFERENCES = (
+    *("device_only", "cloud_only", "ns", "jps"),
+    *("coach_offline", "coach", "coach_bottleneck"),
+)
 
 
 def run_job(raw: DictConfig, call: Invocation) -> float | None:

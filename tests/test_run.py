@@ -19,6 +19,7 @@ from coach_exp.assembly import Builder
 from coach_exp.config import validated
 from coach_exp.jobs import run_job
 from coach_exp.launch import Invocation
+from coach_exp.planner.exit_places import exit_places
 from coach_exp.types.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -243,6 +244,22 @@ def test_a_model_is_trained_on_files_and_answers(data: str, tmp_path: Path, hydr
     labels = pandas.read_parquet(here / "tasks.parquet")["label"]
     halves = {"ucf101": [8, 8], "imagenet100": [2, 4]}
     assert sorted(labels.value_counts()) == halves[data]
+
+
+def test_exit_heads_are_trained_when_one_is_first_asked(tmp_path: Path, hydra):
+    splits = "train:8,centres:2,calib:4,stream:2"
+    small = [
+        *("data.classes=2", "data.size=32", "data.frames=4", f"data.videos={{{splits}}}"),
+        *(f"{group}.{key}" for group in ("training", "exit_training")
+          for key in ("epochs=1", "batch_size=8", "frames_per_epoch=16")),
+    ]  # fmt: skip
+    raw = compose("config", overrides=[f"output.root={tmp_path}", "workload.tasks=4", *small])
+    problem = Builder(validated(raw), lambda *_: None).world().problem
+    layers = exit_places(problem.graph, 2)
+    answers = problem.outcomes.with_exits(layers)
+    assert not (tmp_path / "cache" / "exits").exists()
+    assert 0.5 <= answers.at_exit(0, layers[1]).confidence <= 1
+    assert len(list((tmp_path / "cache" / "exits").iterdir())) == 1
 
 
 def test_a_reference_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):

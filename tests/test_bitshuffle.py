@@ -168,7 +168,10 @@ def block_of(planes):
         (STORED[:19] + struct.pack("<f", np.nan) + STORED[23:], "scale is positive and finite"),
         (ZEROS + b"\0", "no LZ4 block"),
         (with_data(ZEROS, bytes(4999)), "no LZ4 block|holds"),
-        (with_data(ZEROS, block_of(bytes(4999))), "holds 4999 bytes; its shape and width take 5000"),
+        (
+            with_data(ZEROS, block_of(bytes(4999))),
+            "holds 4999 bytes; its shape and width",
+        ),
         (with_data(ZEROS, block_of(bytes(5001))), "no LZ4 block"),
         (with_data(ZEROS, lz4.block.compress(bytes(5000))), "no LZ4 block"),  # begins with a size
         (CODEC.encode(floats(1), 32)[:-4] + struct.pack("<f", np.inf), "NaN or Inf"),

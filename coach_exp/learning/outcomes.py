@@ -1,12 +1,12 @@
 """The answers of the real model through the real codec, computed once.
 
-In: weights, the samples of a split, a codec. Out: labels, features and payload sizes, as the
-`Outcomes` protocol asks for them. The first question about a cut is answered for the whole split in
-batches: head, then for each sample encode, bytes, decode, then tail. The answers are kept on disk,
-so a later run neither computes them nor imports torch.
+In: weights, the samples of a split, a codec, how the raw input crosses. Out: labels, features and
+payload sizes, as the `Outcomes` protocol asks for them. The first question about a cut is answered
+for the whole split in batches: head, then for each sample encode, bytes, decode, then tail. The
+answers are kept on disk, so a later run neither computes them nor imports torch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.memo import ArrayMemo, Arrays, digest
 from coach_exp.learning.models import preprocess
 from coach_exp.learning.video import VideoDataset
@@ -21,7 +22,7 @@ from coach_exp.learning.weights import Weights
 from coach_exp.profiling import channels
 from coach_exp.types.errors import ConfigError, CutError
 from coach_exp.types.feature import task_feature, usual_axis
-from coach_exp.types.outcomes import Codec, Crossing, Prediction
+from coach_exp.types.outcomes import Codec, Crossing, Prediction, TensorSize
 from coach_exp.types.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, NDArray[np.float32]]
 
 RAW_BITS = (8, 32)  # the input crosses as the uint8 image, or as normalised floats: no loss
+PIXEL_BITS = 8  # the width at which an input that crosses as a file does
 
 
 class TorchOutcomes:
@@ -41,6 +43,10 @@ class TorchOutcomes:
     Memoised under `cache_dir` by hash of weights, data, resolution and codec, then by cut and bits.
     The crossing tensors of the last cut are held, while they fit in `held_bytes`, so that a search
     over bit-widths runs the head once.
+
+    With `jpeg` the raw input crosses as such a file, at 8 bits; its sizes are those of the files,
+    at their own resolution, and the header. `plain` is of the same model, samples and `jpeg`, and
+    answers what does not depend on the codec.
     """
 
     def __init__(
@@ -50,13 +56,17 @@ class TorchOutcomes:
         codec: Codec,
         cache_dir: Path,
         *,
+        jpeg: Jpeg | None = None,
         batch_size: int = 64,
         held_bytes: int = 2**29,
         progress: Progress = silent,
+        plain: "TorchOutcomes | None" = None,
     ) -> None:
         self._weights = weights
         self._data = data
         self._codec = codec
+        self._cache_dir = cache_dir
+        self._jpeg = jpeg
         self._batch_size = batch_size
         self._progress = progress
         self._memo = ArrayMemo(cache_dir / "outcomes" / self._key())
@@ -65,6 +75,32 @@ class TorchOutcomes:
         self._held: list[Tensors] = []
         self._predictions: dict[tuple[Crossing, ...], list[Prediction]] = {}
         self._features: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        self._plain = self if plain is None else plain
+        self._views: dict[str, TorchOutcomes] = {repr(codec): self}
+
+    def through(self, codec: Codec) -> "TorchOutcomes":
+        """The answers through another codec, the same object whenever it is asked for. Uncut
+        labels, features and crossing tensors are computed once for all codecs."""
+        views, name = self._plain._views, repr(codec)
+        if name not in views:
+            views[name] = TorchOutcomes(
+                self._weights,
+                self._data,
+                codec,
+                self._cache_dir,
+                jpeg=self._jpeg,
+                batch_size=self._batch_size,
+                progress=self._progress,
+                plain=self._plain,
+            )
+        return views[name]
+
+    def tensor_size(self, layer: str) -> TensorSize:
+        """Size of the output of `layer` at the resolution of these answers, or of the picture that
+        an input crosses as. Raises GraphError for an unknown layer."""
+        if layer not in self._sizes:
+            self._model.graph.position(layer)  # raises, naming the layers there are
+        return self._sizes[layer]
 
     @property
     def classes(self) -> int:
@@ -93,6 +129,8 @@ class TorchOutcomes:
 
         Raises GraphError for an unknown layer.
         """
+        if self._plain is not self:
+            return self._plain.feature(sample, layers)
         cut = tuple(layers)
         if cut not in self._features:
             parts = [self._feature(layer, cut) for layer in cut]
@@ -135,6 +173,8 @@ class TorchOutcomes:
 
     @cached_property
     def _uncut(self) -> NDArray[np.int64]:
+        if self._plain is not self:
+            return self._plain._uncut
         return self._memo.get("uncut", self._compute_uncut)["labels"]
 
     def _feature(self, layer: str, cut: tuple[str, ...]) -> NDArray[np.float32]:
@@ -164,17 +204,66 @@ class TorchOutcomes:
         known = self._memo.get(f"axes-{rules}", self._compute_axes)
         return dict(zip(known["layers"].tolist(), map(tuple, known["axes"].tolist()), strict=True))
 
+    @cached_property
+    def _sizes(self) -> dict[str, TensorSize]:
+        """Size of each layer's output for one task, the input first; of the picture where the input
+        crosses as a file. Kept, so that known answers need no model."""
+        if self._plain is not self:
+            return self._plain._sizes
+        known = self._memo.get("sizes", self._compute_sizes)
+        sizes = map(TensorSize, known["elements"].tolist(), known["rows"].tolist())
+        named = dict(zip(known["layers"].tolist(), sizes, strict=True))
+        if self._jpeg is not None:
+            named[next(iter(named))] = TensorSize(3 * self._jpeg.side**2, rows=3)
+        return named
+
     def _all_predictions(self, crossing: tuple[Crossing, ...]) -> list[Prediction]:
         if not crossing:
             return [Prediction(label, ()) for label in self._uncut.tolist()]
-        answers = self._memo.get(f"predict-{digest(crossing)}", lambda: self._compute(crossing))
+        if len(crossing) == 1 and self._is_raw(crossing[0]):
+            return self._of_the_input(crossing[0].bits)
+        name = digest(crossing, self._jpeg) if self._is_file(crossing) else digest(crossing)
+        answers = self._memo.get(f"predict-{name}", lambda: self._compute(crossing))
         sizes = map(tuple, answers["payload_bytes"].tolist())
         return list(map(Prediction, answers["labels"].tolist(), sizes))
+
+    def _is_raw(self, tensor: Crossing) -> bool:
+        """Whether a tensor is the input and crosses without the codec."""
+        return tensor.bits in RAW_BITS and tensor.layer == next(iter(self._sizes))
+
+    def _is_file(self, crossing: tuple[Crossing, ...]) -> bool:
+        """Whether one of the tensors is an input that crosses as a file."""
+        return self._jpeg is not None and any(
+            tensor.bits == PIXEL_BITS and self._is_raw(tensor) for tensor in crossing
+        )
+
+    def _of_the_input(self, bits: int) -> list[Prediction]:
+        """Answers where the raw input is all that crosses."""
+        if self._jpeg is not None and bits == PIXEL_BITS:
+            sizes = self._files["bytes"] + self._codec.header_bytes
+            labels = self._files["labels"]
+        else:
+            raw = next(iter(self._sizes.values()))
+            size = self._codec.expected_bytes(raw.elements, bits, raw.rows)
+            labels, sizes = self._uncut, np.full(self.samples, size)
+        return [
+            Prediction(label, (size,))
+            for label, size in zip(labels.tolist(), sizes.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def _files(self) -> Arrays:
+        """The uncut model's labels of what comes out of the files, and their sizes."""
+        if self._plain is not self:
+            return self._plain._files
+        return self._memo.get(f"files-{digest(self._jpeg)}", self._compute_files)
 
     # --- What is computed -----------------------------------------------------------------------
 
     @cached_property
     def _model(self) -> "CapturedModel":
+        if self._plain is not self:
+            return self._plain._model
         from coach_exp.profiling.capture import capture
 
         return capture(self._weights.load(), self._weights.model.input_shape)
@@ -190,6 +279,24 @@ class TorchOutcomes:
             "axes": np.array([(layer.channel_axis, len(layer.shape)) for layer in layers]),
         }
 
+    def _compute_sizes(self) -> Arrays:
+        layers = self._model.graph.layers
+        return {
+            "layers": np.array([layer.name for layer in layers]),
+            "elements": np.array([layer.elements for layer in layers]),
+            "rows": np.array([layer.rows for layer in layers]),
+        }
+
+    def _compute_files(self) -> Arrays:
+        labels, sizes = [], list[int]()
+        for first in range(0, self.samples, self._batch_size):
+            last = min(first + self._batch_size, self.samples)
+            x, file_bytes = self._through_files(first, last)
+            labels.append(self._model.run(x).argmax(dim=1).numpy())
+            sizes += file_bytes
+            self._progress("input as JPEG", last, self.samples)
+        return {"labels": np.concatenate(labels), "bytes": np.array(sizes)}
+
     def _compute_features(self, layers: tuple[str, ...]) -> Tensors:
         axes = {layer: [self._model.graph[layer].channel_axis] for layer in layers}
         features: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
@@ -200,21 +307,44 @@ class TorchOutcomes:
 
     def _compute(self, crossing: tuple[Crossing, ...]) -> Arrays:
         """Labels [n] and payload bytes [n, crossing tensors]."""
-        if crossing[0].layer == self._model.graph.input.name and crossing[0].bits in RAW_BITS:
-            elements, bits = self._model.graph.input.elements, crossing[0].bits
-            size = self._codec.header_bytes + elements * bits // 8
-            return {"labels": self._uncut, "payload_bytes": np.full((self.samples, 1), size)}
         tail = self._tail([tensor.layer for tensor in crossing])
-        labels, sizes = [], []
+        labels, sizes, first = [], [], 0
         for tensors in self._crossing_tensors(tuple(tensor.layer for tensor in crossing)):
             run, sent = tail.start(), []
-            for layer, bits in ((tensor.layer, tensor.bits) for tensor in crossing):
-                payloads = [self._codec.encode(one, bits) for one in tensors[layer]]
-                sent.append([len(payload) for payload in payloads])
-                run.feed(layer, _received(self._codec, payloads))
+            for tensor in crossing:
+                received, payload_bytes = self._transmitted(tensor, tensors[tensor.layer], first)
+                sent.append(payload_bytes)
+                run.feed(tensor.layer, received)
             labels.append(run.result.argmax(dim=1).numpy())
             sizes.append(np.array(sent).T)
+            first += len(labels[-1])
         return {"labels": np.concatenate(labels), "payload_bytes": np.concatenate(sizes)}
+
+    def _transmitted(
+        self, tensor: Crossing, batch: NDArray[np.float32], first: int
+    ) -> tuple["Tensor", list[int]]:
+        """What the cloud makes of one tensor of a batch that begins with sample `first`, and the
+        bytes of each: [batch, *shape]."""
+        import torch
+
+        if self._is_file((tensor,)):
+            x, file_bytes = self._through_files(first, first + len(batch))
+            return x, [self._codec.header_bytes + size for size in file_bytes]
+        if self._is_raw(tensor):
+            raw = self._sizes[tensor.layer]
+            size = self._codec.expected_bytes(raw.elements, tensor.bits, raw.rows)
+            return torch.from_numpy(batch), [size] * len(batch)
+        payloads = [self._codec.encode(one, tensor.bits) for one in batch]
+        received = np.stack([self._codec.decode(payload) for payload in payloads])
+        return torch.from_numpy(received), [len(payload) for payload in payloads]
+
+    def _through_files(self, first: int, last: int) -> tuple["Tensor", list[int]]:
+        """Normalised images of some samples as they come out of their files, and the files' sizes:
+        [samples, 3, side, side]."""
+        assert self._jpeg is not None
+        files = self._jpeg.encode(self._data.frames[first:last])
+        images = preprocess(self._jpeg.decode(files), self._weights.model.input_size)
+        return images, [len(file) for file in files]
 
     def _tail(self, layers: list[str]) -> "Tail":
         from coach_exp.profiling.capture import smallest_end, split
@@ -229,6 +359,9 @@ class TorchOutcomes:
 
     def _crossing_tensors(self, layers: tuple[str, ...]) -> Iterator[Tensors]:
         """Outputs of `layers` for all samples, batch by batch: {layer: [batch, *shape]}."""
+        if self._plain is not self:
+            yield from self._plain._crossing_tensors(layers)
+            return
         if self._held_cut == layers:
             yield from self._held
             return
@@ -251,10 +384,3 @@ class TorchOutcomes:
 
     def _images(self, first: int, last: int) -> "Tensor":
         return preprocess(self._data.frames[first:last], self._weights.model.input_size)
-
-
-def _received(codec: Codec, payloads: Iterable[bytes]) -> "Tensor":
-    """What the cloud makes of a batch of payloads: [batch, *shape]."""
-    import torch
-
-    return torch.from_numpy(np.stack([codec.decode(payload) for payload in payloads]))

@@ -113,8 +113,8 @@ def _decompressed(data: bytes, size: int) -> bytes:
         planes: bytes = lz4.block.decompress(data, uncompressed_size=size)
     except lz4.block.LZ4BlockError as error:
         raise CodecError(
-            f"the payload's {len(data)} bytes of data are no LZ4 block of {size} bytes: it was cut, "
-            "joined, or sent with another header_bytes"
+            f"the payload's {len(data)} bytes of data are no LZ4 block of {size} bytes: it was "
+            "cut, joined, or sent with another header_bytes"
         ) from error
     if len(planes) != size:
         raise CodecError(

@@ -241,6 +241,7 @@ class Builder:
                 repeats=given.repeats,
                 warmup=given.warmup,
                 decisions=lambda graph: host_decision_s(graph, self.codec),
+                exits=lambda graph: _host_exit_s(graph, given.torch_device),
                 progress=lambda done, total: self._progress("profiling layers", done, total),
             )
         return device.load_profile(given.path)
@@ -290,11 +291,23 @@ class Builder:
 
     def answers(self, split: Literal["centres", "calib", "stream"]) -> "TorchOutcomes":
         """The model's answers on a split at the data's resolution."""
+        from coach_exp.learning.exit_training import ExitTraining
         from coach_exp.learning.outcomes import TorchOutcomes
+        from coach_exp.learning.training import Training
 
-        data = getattr(self._splits, split)
+        splits = self._splits
         return TorchOutcomes(
-            self.weights, data, self.codec, self.cache, jpeg=self._jpeg, progress=self._progress
+            self.weights,
+            getattr(splits, split),
+            self.codec,
+            self.cache,
+            jpeg=self._jpeg,
+            progress=self._progress,
+            exit_training=ExitTraining(
+                splits.train,
+                splits.calib,
+                Training.of(self.config.exit_training, "exit_training"),
+            ),
         )
 
     @cached_property
@@ -323,3 +336,9 @@ class Builder:
             identity["weights"] = self.weights.fingerprint
             identity["data"] = self._splits.stream.fingerprint
         return identity
+
+
+def _host_exit_s(graph: LayerGraph, torch_device: str) -> dict[str, float]:
+    from coach_exp.learning.exit_cost import host_exit_s  # needed once, and brings torch
+
+    return host_exit_s(graph, torch_device)

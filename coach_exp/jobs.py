@@ -2,7 +2,8 @@
 
 `run` plans, simulates and reports; `plan` plans and explains; `precision` searches bit-widths;
 `profile` times a device; `train` fits the classifier; `table` fills a table of the paper cell by
-cell; `dynamic` changes the link under the methods; `study` looks at the framework itself. Each
+cell; `dynamic` changes the link under the methods; `orderings` runs them at many settings and
+judges what must hold between them; `study` looks at the framework itself. Each
 writes its files into the job's directory; runs are also kept in MLflow, where asked.
 """
 
@@ -25,6 +26,7 @@ from coach_exp.dynamics import dynamic
 from coach_exp.launch import Invocation
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import steps
+from coach_exp.orderings import orderings
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
@@ -57,7 +59,10 @@ from coach_exp.types.task import Records
 
 FLIP_SAMPLES = 300  # frames that job=train asks one by one, to see whether batches change answers
 PLAIN_WIDTH = 130  # columns of a table that goes to a file
-USUAL_REFERENCES = ("device_only", "cloud_only", "coach_offline", "coach", "coach_bottleneck")
+USUAL_REFERENCES = (
+    *("device_only", "cloud_only", "ns", "jps"),
+    *("coach_offline", "coach", "coach_bottleneck"),
+)
 
 
 def run_job(raw: DictConfig, call: Invocation) -> float | None:
@@ -71,6 +76,7 @@ def run_job(raw: DictConfig, call: Invocation) -> float | None:
         "train": _train,
         "table": table_of_cells,
         "dynamic": dynamic,
+        "orderings": orderings,
         "study": _study,
     }[config.job]
     console = Console(highlight=False)

@@ -1,18 +1,19 @@
 """The model's answers as arrays, for tests that need no model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.types.outcomes import Codec, Crossing, Prediction, TensorSize
+from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Prediction, TensorSize
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """`sent[bits]` are the labels when the widest crossing tensor has that width; others answer as
-    `uncut`, which is always right unless given."""
+    `uncut`, which is always right unless given. `heads[layer]` is what the exit head behind a layer
+    says of each sample, whatever crossed before."""
 
     features: NDArray[np.float32]
     label: NDArray[np.int64]
@@ -21,6 +22,7 @@ class Answers:
     sent: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     wrong_uncut: frozenset[int] = frozenset()
     payload_bytes: int = 1000
+    heads: Mapping[str, Sequence[ExitAnswer]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -49,3 +51,9 @@ class Answers:
         bits = max((tensor.bits for tensor in crossing), default=0)
         label = self.sent[bits][sample] if bits in self.sent else self.uncut(sample)
         return Prediction(int(label), tuple(self.payload_bytes for _ in crossing))
+
+    def with_exits(self, layers: Sequence[str]) -> "Answers":
+        return replace(self, heads={layer: self.heads[layer] for layer in layers})
+
+    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
+        return self.heads[layer][sample]

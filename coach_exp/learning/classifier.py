@@ -47,19 +47,28 @@ def fit(model: nn.Module, train: VideoDataset, input_size: int, training: Traini
 
     Raises DataError when `train` has too few videos to hold some out, or frames for one batch.
     """
+    return fit_module(Classifier(model, training), train, input_size)
+
+
+def fit_module(module: "Fitted", train: VideoDataset, input_size: int) -> Fit:
+    """Train the `model` of a module in place and leave it in eval mode with its best weights.
+
+    Raises DataError as `fit`.
+    """
     began = perf_counter()
+    training, model = module.training_settings, module.model
     rows, held = hold_out(train, training)
     if len(rows) < training.batch_size:
         raise DataError(
             f"the train split has {len(rows)} frames to fit on, less than one batch of "
-            f"{training.batch_size}; use training.batch_size={len(rows)} or less, or add videos"
+            f"{training.batch_size}; use {module.group}.batch_size={len(rows)} or less, or add "
+            "videos"
         )
     with torch.random.fork_rng(), TemporaryDirectory() as scratch, _quiet():
         torch.manual_seed(training.seed)
         loader = _loader(train, rows, input_size, training.batch_size, training.frames_per_epoch)
         judge = _loader(train, held, input_size, EVAL_BATCH)
         model.train().to(memory_format=torch.channels_last)  # Lightning keeps the mode it finds
-        module = Classifier(model, training, len(loader))
         best = KeepBest()
         patience = EarlyStopping("validation_accuracy", mode="max", patience=training.patience)
         trainer = lightning.Trainer(
@@ -107,36 +116,44 @@ def hold_out(
     return rows, judged
 
 
-class Classifier(lightning.LightningModule):
-    """Cross-entropy, AdamW and a one-cycle learning rate, on lightly changed images."""
+class Fitted(lightning.LightningModule):
+    """A `model` whose parameters AdamW fits with a one-cycle learning rate. How it is trained and
+    judged (`validation_accuracy`) is for the subclasses; `group` is where its settings are set.
+    """
 
-    def __init__(self, model: nn.Module, training: Training, steps_per_epoch: int) -> None:
+    group = "training"
+
+    def __init__(self, model: nn.Module, training: Training) -> None:
         super().__init__()
         self.model = model
         self.training_settings = training
-        self.steps = steps_per_epoch * training.epochs
         self.loss = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        images, labels = batch
-        loss: Tensor = self.loss(self.model(_channels_last(vary(normalise(images)))), labels)
-        self.log("loss", loss, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        images, labels = batch
-        right = self.model(_channels_last(normalise(images))).argmax(dim=1) == labels
-        self.log("validation_accuracy", right.float().mean(), prog_bar=True, batch_size=len(labels))
 
     def configure_optimizers(self) -> Any:
         settings = self.training_settings
         optimizer = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
+        steps = int(self.trainer.estimated_stepping_batches)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.learning_rate, total_steps=self.steps, pct_start=0.2
+            optimizer, settings.learning_rate, total_steps=steps, pct_start=0.2
         )
         return [optimizer], [{"scheduler": cycle, "interval": "step"}]
+
+
+class Classifier(Fitted):
+    """Cross-entropy on lightly changed images."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, labels = batch
+        loss: Tensor = self.loss(self.model(channels_last(vary(normalise(images)))), labels)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        images, labels = batch
+        right = self.model(channels_last(normalise(images))).argmax(dim=1) == labels
+        self.log("validation_accuracy", right.float().mean(), prog_bar=True, batch_size=len(labels))
 
 
 class KeepBest(Callback):
@@ -152,7 +169,7 @@ class KeepBest(Callback):
         accuracy = float(trainer.callback_metrics["validation_accuracy"])
         if accuracy >= self.accuracy:
             self.accuracy = accuracy
-            state = cast(Classifier, pl_module).model.state_dict()
+            state = cast(Fitted, pl_module).model.state_dict()
             self.weights = {name: value.detach().clone() for name, value in state.items()}
 
 
@@ -233,7 +250,8 @@ def _loader(
     return DataLoader(batches, None, sampler=BatchSampler(order, batch_size, drop_last=True))
 
 
-def _channels_last(images: Tensor) -> Tensor:
+def channels_last(images: Tensor) -> Tensor:
+    """The same images, laid out pixel by pixel."""
     return images.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
 
 

@@ -6,7 +6,8 @@ for the whole split in batches: head, then for each sample encode, bytes, decode
 answers are kept on disk, so a later run neither computes them nor imports torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,22 +15,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from coach_exp.learning.exit_training import ExitTraining
 from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.memo import ArrayMemo, Arrays, digest
 from coach_exp.learning.models import preprocess
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
 from coach_exp.profiling import channels
-from coach_exp.types.errors import ConfigError, CutError
+from coach_exp.types.errors import ConfigError, CutError, GraphError
 from coach_exp.types.feature import task_feature, usual_axis
-from coach_exp.types.outcomes import Codec, Crossing, Prediction, TensorSize
+from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Prediction, TensorSize
 from coach_exp.types.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from coach_exp.learning.exit_heads import ExitHeads
     from coach_exp.profiling.capture import CapturedModel
-    from coach_exp.profiling.program import Tail
+    from coach_exp.profiling.program import Tail, TailRun
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -42,11 +45,11 @@ class TorchOutcomes:
 
     Memoised under `cache_dir` by hash of weights, data, resolution and codec, then by cut and bits.
     The crossing tensors of the last cut are held, while they fit in `held_bytes`, so that a search
-    over bit-widths runs the head once.
+    over bit-widths runs the head once. `exit_training` is what early-exit heads would be trained
+    from.
 
     With `jpeg` the raw input crosses as such a file, at 8 bits; its sizes are those of the files,
-    at their own resolution, and the header. `plain` is of the same model, samples and `jpeg`, and
-    answers what does not depend on the codec.
+    at their own resolution, and the header.
     """
 
     def __init__(
@@ -60,12 +63,11 @@ class TorchOutcomes:
         batch_size: int = 64,
         held_bytes: int = 2**29,
         progress: Progress = silent,
-        plain: "TorchOutcomes | None" = None,
+        exit_training: ExitTraining | None = None,
     ) -> None:
         self._weights = weights
         self._data = data
         self._codec = codec
-        self._cache_dir = cache_dir
         self._jpeg = jpeg
         self._batch_size = batch_size
         self._progress = progress
@@ -75,25 +77,30 @@ class TorchOutcomes:
         self._held: list[Tensors] = []
         self._predictions: dict[tuple[Crossing, ...], list[Prediction]] = {}
         self._features: dict[tuple[str, ...], NDArray[np.float32]] = {}
-        self._plain = self if plain is None else plain
-        self._views: dict[str, TorchOutcomes] = {repr(codec): self}
+        self._cache_dir = cache_dir
+        self._exit_training = exit_training
+        self._exit_layers: tuple[str, ...] = ()
+        self._exits: dict[tuple[Crossing, ...], Mapping[str, list[ExitAnswer]]] = {}
+        self._plain = self  # answers what depends on neither codec nor heads
+        self._views: dict[tuple[str, tuple[str, ...]], TorchOutcomes] = {(repr(codec), ()): self}
 
     def through(self, codec: Codec) -> "TorchOutcomes":
         """The answers through another codec, the same object whenever it is asked for. Uncut
         labels, features and crossing tensors are computed once for all codecs."""
-        views, name = self._plain._views, repr(codec)
-        if name not in views:
-            views[name] = TorchOutcomes(
-                self._weights,
-                self._data,
-                codec,
-                self._cache_dir,
-                jpeg=self._jpeg,
-                batch_size=self._batch_size,
-                progress=self._progress,
-                plain=self._plain,
-            )
-        return views[name]
+        return self._view(codec, self._exit_layers)
+
+    def _view(self, codec: Codec, exit_layers: tuple[str, ...]) -> "TorchOutcomes":
+        """The same model and samples through this codec and with heads behind these layers."""
+        views, key = self._plain._views, (repr(codec), exit_layers)
+        if key not in views:
+            view = copy(self)
+            view.__dict__.pop("_heads", None)
+            view._codec, view._exit_layers = codec, exit_layers
+            view._memo = ArrayMemo(self._cache_dir / "outcomes" / view._key())
+            view._predictions, view._exits = {}, {}
+            view._held_cut, view._held = (), []  # `_plain` holds tensors for all
+            views[key] = view
+        return views[key]
 
     def tensor_size(self, layer: str) -> TensorSize:
         """Size of the output of `layer` at the resolution of these answers, or of the picture that
@@ -146,6 +153,41 @@ class TorchOutcomes:
         if crossing not in self._predictions:
             self._predictions[crossing] = self._all_predictions(crossing)
         return self._predictions[crossing][sample]
+
+    def with_exits(self, layers: Sequence[str]) -> "TorchOutcomes":
+        """The same answers, and those of early-exit heads behind `layers`, which are trained when
+        one is first asked and kept under `cache_dir`.
+
+        Raises ConfigError where there is nothing to train them from.
+        """
+        if self._exit_training is None:
+            raise ConfigError(
+                "these answers came without data to train exit heads from; give TorchOutcomes an "
+                "exit_training"
+            )
+        return self._view(self._codec, tuple(dict.fromkeys(layers)))
+
+    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
+        """What the head behind `layer` says; with `crossing` on the cloud, of what the cloud makes
+        of the received tensors.
+
+        Raises GraphError for a layer without a head or that the model lacks, CutError for one that
+        is on the end when `crossing` is sent, and otherwise as `predict`.
+        """
+        if layer not in self._exit_layers:
+            raise GraphError(
+                f"there is no exit head behind {layer!r}; with_exits gave heads to "
+                f"{list(self._exit_layers)}"
+            )
+        if crossing not in self._exits:
+            self._exits[crossing] = self._all_exits(crossing)
+        if layer not in self._exits[crossing]:
+            raise CutError(
+                f"the exit head behind {layer!r} is on the end when "
+                f"{[tensor.layer for tensor in crossing]} cross; on the cloud are those behind "
+                f"{list(self._exits[crossing])}; ask for it without `crossing`"
+            )
+        return self._exits[crossing][layer][sample]
 
     def flips(self, samples: int) -> int:
         """How many of the first `samples` uncut labels differ when computed one at a time."""
@@ -222,8 +264,8 @@ class TorchOutcomes:
             return [Prediction(label, ()) for label in self._uncut.tolist()]
         if len(crossing) == 1 and self._is_raw(crossing[0]):
             return self._of_the_input(crossing[0].bits)
-        name = digest(crossing, self._jpeg) if self._is_file(crossing) else digest(crossing)
-        answers = self._memo.get(f"predict-{name}", lambda: self._compute(crossing))
+        name = f"predict-{digest(*self._sent(crossing))}"
+        answers = self._memo.get(name, lambda: self._compute(crossing))
         sizes = map(tuple, answers["payload_bytes"].tolist())
         return list(map(Prediction, answers["labels"].tolist(), sizes))
 
@@ -236,6 +278,10 @@ class TorchOutcomes:
         return self._jpeg is not None and any(
             tensor.bits == PIXEL_BITS and self._is_raw(tensor) for tensor in crossing
         )
+
+    def _sent(self, crossing: tuple[Crossing, ...]) -> tuple[object, ...]:
+        """What tells one way of sending these tensors from another."""
+        return (crossing, self._jpeg) if self._is_file(crossing) else (crossing,)
 
     def _of_the_input(self, bits: int) -> list[Prediction]:
         """Answers where the raw input is all that crosses."""
@@ -257,6 +303,17 @@ class TorchOutcomes:
         if self._plain is not self:
             return self._plain._files
         return self._memo.get(f"files-{digest(self._jpeg)}", self._compute_files)
+
+    def _all_exits(self, crossing: tuple[Crossing, ...]) -> dict[str, list[ExitAnswer]]:
+        """Answers of the heads that `crossing` leaves to a side, by layer."""
+        assert self._exit_training is not None, "with_exits has seen to it"
+        key = self._exit_training.key(self._weights, self._exit_layers)
+        memo = self._memo if crossing else self._plain._memo  # on the end no codec matters
+        name = f"exits-{digest(key, *self._sent(crossing))}"
+        known = memo.get(name, lambda: self._ask_heads(crossing))
+        columns = zip(known["labels"].T.tolist(), known["confidences"].T.tolist(), strict=True)
+        answers = (list(map(ExitAnswer, *column)) for column in columns)
+        return dict(zip(known["layers"].tolist(), answers, strict=True))
 
     # --- What is computed -----------------------------------------------------------------------
 
@@ -307,18 +364,30 @@ class TorchOutcomes:
 
     def _compute(self, crossing: tuple[Crossing, ...]) -> Arrays:
         """Labels [n] and payload bytes [n, crossing tensors]."""
-        tail = self._tail([tensor.layer for tensor in crossing])
-        labels, sizes, first = [], [], 0
+        labels, sizes = [], []
+        for run, sent in self._tail_runs(crossing):
+            labels.append(run.result.argmax(dim=1).numpy())
+            sizes.append(sent)
+        return {"labels": np.concatenate(labels), "payload_bytes": np.concatenate(sizes)}
+
+    def _loses_nothing(self, crossing: tuple[Crossing, ...]) -> bool:
+        """Whether the raw input is all that crosses, and as it is."""
+        return len(crossing) == 1 and self._is_raw(crossing[0]) and not self._is_file(crossing)
+
+    def _tail_runs(
+        self, crossing: tuple[Crossing, ...], kept: Sequence[str] = ()
+    ) -> Iterator[tuple["TailRun", NDArray[np.int64]]]:
+        """Finished passes of the tail, fed with what comes out of the codec, and payload bytes
+        [batch, crossing tensors]; batch by batch."""
+        tail, first = self._tail([tensor.layer for tensor in crossing], kept), 0
         for tensors in self._crossing_tensors(tuple(tensor.layer for tensor in crossing)):
             run, sent = tail.start(), []
             for tensor in crossing:
                 received, payload_bytes = self._transmitted(tensor, tensors[tensor.layer], first)
                 sent.append(payload_bytes)
                 run.feed(tensor.layer, received)
-            labels.append(run.result.argmax(dim=1).numpy())
-            sizes.append(np.array(sent).T)
-            first += len(labels[-1])
-        return {"labels": np.concatenate(labels), "payload_bytes": np.concatenate(sizes)}
+            first += len(sent[0])
+            yield run, np.array(sent).T
 
     def _transmitted(
         self, tensor: Crossing, batch: NDArray[np.float32], first: int
@@ -346,10 +415,50 @@ class TorchOutcomes:
         images = preprocess(self._jpeg.decode(files), self._weights.model.input_size)
         return images, [len(file) for file in files]
 
-    def _tail(self, layers: list[str]) -> "Tail":
+    @cached_property
+    def _heads(self) -> "ExitHeads":
+        assert self._exit_training is not None, "with_exits has seen to it"
+        return self._exit_training.heads(
+            self._weights, self._model, self._exit_layers, self._cache_dir
+        )
+
+    def _ask_heads(self, crossing: tuple[Crossing, ...]) -> Arrays:
+        """Labels and confidences [n, heads] of the heads on one side: all of them on the end, or
+        those behind the cut."""
+        layers = self._heads.layers
+        if crossing:
+            from coach_exp.profiling.capture import smallest_end
+
+            end = smallest_end(self._model.graph, [tensor.layer for tensor in crossing])
+            layers = tuple(layer for layer in layers if layer not in end)
+        labels = [np.empty((0, len(layers)), np.int64)]
+        confidences = [np.empty((0, len(layers)), np.float32)]
+        for outputs in self._outputs(layers, crossing) if layers else ():
+            label, confidence = self._heads.answers(outputs)
+            labels.append(label.numpy())
+            confidences.append(confidence.numpy())
+        return {
+            "layers": np.array(layers, str),
+            "labels": np.concatenate(labels),
+            "confidences": np.concatenate(confidences),
+        }
+
+    def _outputs(
+        self, layers: tuple[str, ...], crossing: tuple[Crossing, ...]
+    ) -> Iterator[dict[str, "Tensor"]]:
+        """Outputs of `layers` for all samples, batch by batch, as the end has them or, behind a
+        cut, the cloud: {layer: [batch, *shape]}."""
+        if not crossing or self._loses_nothing(crossing):
+            for x in self._batches("exit heads"):
+                yield self._model.features(x, layers)
+        else:
+            for run, _ in self._tail_runs(crossing, layers):
+                yield {layer: run.kept(layer) for layer in layers}
+
+    def _tail(self, layers: list[str], kept: Sequence[str] = ()) -> "Tail":
         from coach_exp.profiling.capture import smallest_end, split
 
-        _, tail = split(self._model, smallest_end(self._model.graph, layers))
+        _, tail = split(self._model, smallest_end(self._model.graph, layers), kept)
         if sorted(tail.crossing) != sorted(layers):
             raise CutError(
                 f"{layers} are not all that crosses a cut: with them and their ancestors on the "

@@ -26,24 +26,28 @@ class Training:
     seed: int = 0
 
     @staticmethod
-    def of(config: Mapping[str, Any]) -> "Training":
-        """From a `training` config. Raises ConfigError for an unknown key."""
+    def of(config: Mapping[str, Any], group: str = "training") -> "Training":
+        """From the config under the key `group`. Raises ConfigError for an unknown key or a value
+        out of range."""
         known = {f.name for f in fields(Training)}
         unknown = sorted(set(config) - known)
         if unknown:
-            raise ConfigError(f"training has no keys {unknown}; it has {', '.join(sorted(known))}")
-        return Training(**config)
+            raise ConfigError(f"{group} has no keys {unknown}; it has {', '.join(sorted(known))}")
+        try:
+            return Training(**config)
+        except ConfigError as error:
+            raise ConfigError(f"{group}.{error}") from None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"training.{name}={getattr(self, name)}: must be at least 1")
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.frames_per_epoch < self.batch_size:
             raise ConfigError(
-                f"training.frames_per_epoch={self.frames_per_epoch} is less than one batch of "
+                f"frames_per_epoch={self.frames_per_epoch} is less than one batch of "
                 f"{self.batch_size}"
             )
         if not 0 < self.learning_rate <= 1:
-            raise ConfigError(f"training.learning_rate={self.learning_rate}: must be in (0, 1]")
+            raise ConfigError(f"learning_rate={self.learning_rate}: must be in (0, 1]")
         if not 0 < self.validation < 1:
-            raise ConfigError(f"training.validation={self.validation}: must be between 0 and 1")
+            raise ConfigError(f"validation={self.validation}: must be between 0 and 1")

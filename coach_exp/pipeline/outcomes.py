@@ -6,14 +6,14 @@ expects. `SelectedOutcomes`: chosen samples of several splits as one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coach_exp.quant.sizes import rescaled_bytes
 from coach_exp.types.graph import LayerGraph
-from coach_exp.types.outcomes import Codec, Crossing, Outcomes, Prediction, TensorSize
+from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Outcomes, Prediction, TensorSize
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,14 @@ class RescaledOutcomes:
     def _timed_bytes(self, measured_bytes: int, tensor: Crossing) -> int:
         size, timed = self.measured.tensor_size(tensor.layer), self.timed[tensor.layer]
         return rescaled_bytes(measured_bytes, tensor.bits, self.codec, size, timed)
+
+    def with_exits(self, layers: Sequence[str]) -> "RescaledOutcomes":
+        """With early-exit heads behind these layers."""
+        return replace(self, measured=self.measured.with_exits(layers))
+
+    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
+        """What a head says at the measured resolution."""
+        return self.measured.at_exit(sample, layer, crossing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +139,14 @@ class SelectedOutcomes:
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
         """Label and bytes."""
         return self._source(sample).predict(int(self.sample[sample]), crossing)
+
+    def with_exits(self, layers: Sequence[str]) -> "SelectedOutcomes":
+        """With early-exit heads behind these layers."""
+        return replace(self, sources=tuple(each.with_exits(layers) for each in self.sources))
+
+    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
+        """What a head says."""
+        return self._source(sample).at_exit(int(self.sample[sample]), layer, crossing)
 
     def _source(self, sample: int) -> Outcomes:
         return self.sources[int(self.source[sample])]

@@ -46,12 +46,12 @@ def weighted_min_cut(model: CostModel, weights: Weights) -> WeightedCut:
     best = WeightedCut(everything, last, weights.of(last))
     inhabited = []
     for block in range(model.blocks):
-        entry, exit_ = model.span(block)
+        entry = model.chain[block]
         if entry > 0 or model.problem.raw_input_may_cross:
             stage = model.boundary(block).stage
             if weights.of(stage) < best.value:
                 best = WeightedCut(frozenset(range(entry + 1)), stage, weights.of(stage))
-        if exit_ > entry + 1:
+        if _has_cuts(model, block):
             inhabited.append((_floor(model, block, weights), block))
     for floor, block in sorted(inhabited):
         if floor >= best.value:
@@ -60,6 +60,13 @@ def weighted_min_cut(model: CostModel, weights: Weights) -> WeightedCut:
         if found.value < best.value:
             best = found
     return best
+
+
+def _has_cuts(model: CostModel, block: int) -> bool:
+    """Whether the block has layers inside, and a cut there that the input rule allows."""
+    entry, exit_ = model.span(block)
+    pinned = entry == 0 and not model.problem.raw_input_may_cross
+    return exit_ > entry + 1 and not (pinned and 0 in model.graph.predecessors[exit_])
 
 
 def _floor(model: CostModel, block: int, weights: Weights) -> float:

@@ -137,10 +137,14 @@ def capture(
     return captured
 
 
-def split(captured: CapturedModel, end_layers: Sequence[str]) -> tuple[Head, Tail]:
-    """Head and tail of the cut with these end layers, which the head runs in this order.
+def split(
+    captured: CapturedModel, end_layers: Sequence[str], kept: Collection[str] = ()
+) -> tuple[Head, Tail]:
+    """Head and tail of the cut with these end layers, which the head runs in this order. `kept` are
+    cloud layers whose results can be read from the tail's run, besides the scores.
 
-    Raises CutError when they are no end set, or not in a topological order.
+    Raises CutError when the end layers are no end set, or not in a topological order, or when a
+    layer to keep is among them.
     """
     graph = captured.graph
     held = graph.end_set(end_layers)
@@ -152,10 +156,13 @@ def split(captured: CapturedModel, end_layers: Sequence[str]) -> tuple[Head, Tai
         late = [source for source in late if place[source] > place[name]]
         if late:
             raise CutError(f"layer {name!r} is run before its inputs {late}; order them first")
+    both = [name for name in kept if graph.position(name) in held]
+    if both:
+        raise CutError(f"layers {both} are to be kept on the cloud, but they are on the end")
     crossing = {graph.layers[i].name for i in graph.crossing(held)}
     sent = tuple(name for name in end_layers if name in crossing)
     cloud = [layer.name for i, layer in enumerate(graph.layers) if i not in held]
-    return Head(captured.program, end_layers, sent), Tail(captured.program, cloud, sent)
+    return Head(captured.program, end_layers, sent), Tail(captured.program, cloud, sent, kept)
 
 
 def smallest_end(graph: LayerGraph, layers: Iterable[str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from coach_exp.profiling.checked_json import Checked, mistakes, read_checked, read_text
 from coach_exp.types.errors import ConfigError, ProfileError
+from coach_exp.types.exits import head_layers
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.profile import DeviceProfile
 
@@ -134,6 +135,17 @@ class DeviceSpec:
         rate = self.memory_bytes_per_s * self.efficiency["memory"]
         return sum(max(count / rate, self.launch_s) for count in moved)
 
+    def exit_seconds(self, layer: Layer, labels: int) -> float:
+        """Roofline time of an early-exit head behind `layer`: the sum of its layers.
+
+        >>> shares = {"conv": 1.0, "linear": 1.0, "memory": 1.0}
+        >>> spec = DeviceSpec("toy", 1e9, 1e9, 1.0, 4, shares, fused=("norm", "activation"))
+        >>> vector = Layer("vector", shape=(3,), elements=3)
+        >>> spec.exit_seconds(vector, labels=2)  # launched: conv, mean, scores, confidence
+        4.0
+        """
+        return sum(self.seconds(part) for part in head_layers(layer, labels))
+
 
 def analytic(graph: LayerGraph, spec: DeviceSpec) -> DeviceProfile:
     """The roofline profile of a captured graph on the device that `spec` describes."""
@@ -143,6 +155,7 @@ def analytic(graph: LayerGraph, spec: DeviceSpec) -> DeviceProfile:
         {layer.name: spec.seconds(layer) for layer in graph.layers},
         {"source": "analytic", "spec": asdict(spec)},
         {layer.name: spec.decision_seconds(layer, labels) for layer in graph.layers},
+        {layer.name: spec.exit_seconds(layer, labels) for layer in graph.layers},
     )
 
 
@@ -164,12 +177,13 @@ def host_profile(
     warmup: int = 5,
     progress: Progress | None = None,
     decisions: Callable[[LayerGraph], Mapping[str, float]] | None = None,
+    exits: Callable[[LayerGraph], Mapping[str, float]] | None = None,
 ) -> DeviceProfile:
     """This machine's profile: the one saved in `cache_dir` for the same model, input shape, torch,
     hardware and number of threads, or a new one, which is saved there. `decisions` times what the
-    online part does with each layer's output.
+    online part does with each layer's output, `exits` an early-exit head behind each layer.
     """
-    conditions = _conditions(captured, _resolved(torch_device))
+    conditions = _conditions(captured, resolved_device(torch_device))
     key = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir / f"host-{key}.json"
     if path.exists():
@@ -181,6 +195,9 @@ def host_profile(
         save_profile(profile, path)
     if decisions is not None and not profile.decision_s:  # or they would count as nothing
         profile = replace(profile, decision_s=decisions(captured.graph))
+        save_profile(profile, path)
+    if exits is not None and not profile.exit_s:
+        profile = replace(profile, exit_s=exits(captured.graph))
         save_profile(profile, path)
     return profile
 
@@ -202,7 +219,7 @@ def measure(
     """
     import torch
 
-    device = _resolved(torch_device)
+    device = resolved_device(torch_device)
     conditions = _conditions(captured, device)
     captured = _on(captured, device)
     x = torch.randn(1, *captured.input_shape).to(device)
@@ -210,8 +227,8 @@ def measure(
     passes: list[list[float]] = []
     whole: list[float] = []
     for done in range(warmup + repeats):
-        passes.append(_intervals(device, captured.stream(x, names)))
-        whole += _intervals(device, map(captured.run, [x]))
+        passes.append(intervals(device, captured.stream(x, names)))
+        whole += intervals(device, map(captured.run, [x]))
         if progress:
             progress(done + 1, warmup + repeats)
     layer_s = [statistics.median(times) for times in zip(*passes[warmup:], strict=True)]
@@ -234,6 +251,7 @@ class _ProfileFile(Checked):
     layer_s: dict[str, float]
     provenance: dict[str, Any] = Field(default_factory=dict)
     decision_s: dict[str, float] = Field(default_factory=dict)
+    exit_s: dict[str, float] = Field(default_factory=dict)
 
 
 def save_profile(profile: DeviceProfile, path: Path) -> None:
@@ -252,7 +270,9 @@ def load_profile(path: Path) -> DeviceProfile:
     if path.suffix.lower() == ".csv":
         return _load_csv(path)
     given = read_checked(path, _ProfileFile, ProfileError)
-    return DeviceProfile(given.device, given.layer_s, given.provenance, given.decision_s)
+    return DeviceProfile(
+        given.device, given.layer_s, given.provenance, given.decision_s, given.exit_s
+    )
 
 
 def _load_csv(path: Path) -> DeviceProfile:
@@ -272,7 +292,8 @@ def _load_csv(path: Path) -> DeviceProfile:
     return DeviceProfile(path.stem, times, {"source": "file", "path": str(path)})
 
 
-def _resolved(torch_device: str) -> "torch.device":
+def resolved_device(torch_device: str) -> "torch.device":
+    """The device that a config names. Raises ConfigError for one that is not here."""
     import torch
 
     if torch_device == "auto":
@@ -326,7 +347,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _intervals(device: "torch.device", steps: Iterable[Any]) -> list[float]:
+def intervals(device: "torch.device", steps: Iterable[Any]) -> list[float]:
     """Seconds that each step of an iterator takes on `device`."""
     import torch
 

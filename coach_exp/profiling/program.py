@@ -213,11 +213,21 @@ class HeadRun:
 
 
 class Tail:
-    """The cloud's side of a cut. It is fed the tensors named in `crossing`, in any order."""
+    """The cloud's side of a cut. It is fed the tensors named in `crossing`, in any order. Results
+    of the cloud layers in `kept` outlive their last use, to be read in between.
+    """
 
-    def __init__(self, program: Program, cloud_layers: Sequence[str], crossing: tuple[str, ...]):
+    def __init__(
+        self,
+        program: Program,
+        cloud_layers: Sequence[str],
+        crossing: tuple[str, ...],
+        kept: Collection[str] = (),
+    ):
         self.crossing = crossing
+        self.kept = frozenset(kept)
         self.program = program
+        self._kept_places = {program.places[layer] for layer in kept}
         self._given = {layer: program.places[layer] for layer in crossing}
         self._sequence = program.sequence(cloud_layers, given=self._given.values())
         self._steps_by_arrivals: dict[tuple[str, ...], tuple[Step, ...]] = {}
@@ -240,7 +250,11 @@ class Tail:
             if place not in done:
                 done.add(place)
                 sources = dict.fromkeys(self.program.calls[place].reads)
-                spent = tuple(source for source in sources if self._readers[source] <= done)
+                spent = tuple(
+                    source
+                    for source in sources
+                    if self._readers[source] <= done and source not in self._kept_places
+                )
                 steps.append(Step(place, self.program.calls[place].run, spent))
         return tuple(steps)
 
@@ -304,10 +318,21 @@ class TailRun:
                 if self.missing
                 else "nothing crosses this cut: the answer is HeadRun.result, on the end"
             )
+        return self._out(self._tail.program.sink)
+
+    def kept(self, layer: str) -> Tensor:
+        """The result of one of the layers kept: [batch, *layer shape]. Raises CutError for another,
+        and while it waits for crossing tensors.
+        """
+        if layer not in self._tail.kept:
+            raise CutError(f"{layer!r} is not kept on the cloud; {sorted(self._tail.kept)} are")
+        if self._values[self._tail.program.places[layer]] is None:
+            raise CutError(f"{layer!r} has no result yet: it waits for {list(self.missing)}")
+        return self._out(layer)
+
+    def _out(self, layer: str) -> Tensor:
         program = self._tail.program
-        return program.wires[program.sink].out(
-            self._values[program.places[program.sink]], self._batch
-        )
+        return program.wires[layer].out(self._values[program.places[layer]], self._batch)
 
     def _check(self, layer: str, tensor: Tensor) -> None:
         if layer not in self._tail.crossing:

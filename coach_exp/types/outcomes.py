@@ -6,7 +6,7 @@ Planner, simulator and online part see numbers, never tensors of a framework.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,14 @@ class TensorSize:
 
     elements: int
     rows: int = 1
+
+
+class ExitAnswer(NamedTuple):
+    """What an early-exit head says of one sample; `confidence` is its largest softmax after
+    temperature scaling."""
+
+    label: int
+    confidence: float
 
 
 class Codec(Protocol):
@@ -104,3 +112,11 @@ class Outcomes(Protocol):
 
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
         """Label after quantising the crossing tensors; no crossing tensors: the end answers."""
+
+    def with_exits(self, layers: Sequence[str]) -> "Outcomes":
+        """The same model with early-exit heads behind these layers; they are trained when one is
+        first asked."""
+
+    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
+        """What the head behind `layer` says. With `crossing`, what was sent before: the head is on
+        the cloud, behind the cut; without, on the end."""

@@ -43,7 +43,7 @@ class Oracle:
         return problem
 
     def plan(self, problem: Problem) -> PlanSet:
-        """The best of all cuts. Raises InfeasibleError above `limit` cuts, or when none is allowed."""
+        """The best of all cuts. Raises InfeasibleError above `limit`, or when none is allowed."""
         planner = Planner("exhaustive", self.objective, limit=self.limit, overlap_limited=False)
         return PlanSet((planner.plan(problem),))
 

@@ -202,9 +202,11 @@ def _notes(results: list[Result], world: World) -> list[str]:
         f"bound: at the initial rate no plan or mixture of plans answers more often than every "
         f"{least_ms:.2f} ms{rate}, {widths}"
     )
+    remarks = report.remarks({r.method: r.plans for r in results})
     if not world.measures_accuracy:
         return [
             bound,
+            *remarks,
             "without trained weights accuracy was not measured and nothing is decided online: "
             "COACH is its offline component",
         ]
@@ -214,6 +216,7 @@ def _notes(results: list[Result], world: World) -> list[str]:
     assert uncut.hi is not None
     return [
         bound,
+        *remarks,
         f"accuracy of the uncut float model on these tasks: {100 * uncut.value:.1f} % "
         f"[{100 * uncut.lo:.1f}, {100 * uncut.hi:.1f}]; drops are against it, in points",
         *report.online_notes({r.method: main_plan(r.plans) for r in results}),
@@ -251,6 +254,8 @@ def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -
     display.say(report.comparison_table(_beside(method.name, main, others)))
     for sentence in explain(method.name, plans, others, problem.workload, planning_s):
         display.say(sentence)
+    for remark in report.remarks({method.name: plans}):
+        display.say(remark)
     display.say(f"pictures: graph.png, schedule.png; files: {call.directory}")
     return metrics["plan_objective_ms"]
 

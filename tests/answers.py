@@ -52,6 +52,9 @@ class Answers:
         label = self.sent[bits][sample] if bits in self.sent else self.uncut(sample)
         return Prediction(int(label), tuple(self.payload_bytes for _ in crossing))
 
+    def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
+        return np.full((self.samples, len(crossing)), self.payload_bytes)
+
     def with_exits(self, layers: Sequence[str]) -> "Answers":
         return replace(self, heads={layer: self.heads[layer] for layer in layers})
 

@@ -154,6 +154,11 @@ class TorchOutcomes:
             self._predictions[crossing] = self._all_predictions(crossing)
         return self._predictions[crossing][sample]
 
+    def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
+        """Bytes of each tensor of every sample, in one pass of the model: [samples, tensors]."""
+        name = f"bytes-{digest(*self._sent(crossing))}"
+        return self._memo.get(name, lambda: self._sizes_of(crossing))["payload_bytes"]
+
     def with_exits(self, layers: Sequence[str]) -> "TorchOutcomes":
         """The same answers, and those of early-exit heads behind `layers`, which are trained when
         one is first asked and kept under `cache_dir`.
@@ -388,6 +393,14 @@ class TorchOutcomes:
                 run.feed(tensor.layer, received)
             first += len(sent[0])
             yield run, np.array(sent).T
+
+    def _sizes_of(self, crossing: tuple[Crossing, ...]) -> Arrays:
+        sizes, first = [], 0
+        for tensors in self._crossing_tensors(tuple(tensor.layer for tensor in crossing)):
+            sent = [self._transmitted(t, tensors[t.layer], first)[1] for t in crossing]
+            first += len(sent[0])
+            sizes.append(np.array(sent).T)
+        return {"payload_bytes": np.concatenate(sizes)}
 
     def _transmitted(
         self, tensor: Crossing, batch: NDArray[np.float32], first: int

@@ -68,6 +68,15 @@ class RescaledOutcomes:
         )
         return Prediction(found.label, tuple(sizes))
 
+    def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
+        """At the timed resolution: [samples, tensors]."""
+        measured = self.measured.sent_bytes(crossing)
+        columns = (
+            [self._timed_bytes(size, tensor) for size in column]
+            for column, tensor in zip(measured.T.tolist(), crossing, strict=True)
+        )
+        return np.array(list(columns), dtype=np.int64).T
+
     def _timed_bytes(self, measured_bytes: int, tensor: Crossing) -> int:
         size, timed = self.measured.tensor_size(tensor.layer), self.timed[tensor.layer]
         return rescaled_bytes(measured_bytes, tensor.bits, self.codec, size, timed)
@@ -139,6 +148,12 @@ class SelectedOutcomes:
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
         """Label and bytes."""
         return self._source(sample).predict(int(self.sample[sample]), crossing)
+
+    def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
+        """Of the chosen samples: [samples, tensors]."""
+        every = [source.sent_bytes(crossing) for source in self.sources]
+        pairs = zip(self.source.tolist(), self.sample.tolist(), strict=True)
+        return np.array([every[source][sample] for source, sample in pairs])
 
     def with_exits(self, layers: Sequence[str]) -> "SelectedOutcomes":
         """With early-exit heads behind these layers."""

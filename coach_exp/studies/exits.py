@@ -88,7 +88,8 @@ class Answers:
     def first(self, threshold: float) -> NDArray[np.int64]:
         """The first head that is sure enough, of every task; their number where none is: [n]."""
         sure = np.vstack([self.confidence >= threshold, np.ones((1, len(self.truth)), dtype=bool)])
-        return sure.argmax(axis=0)
+        first: NDArray[np.int64] = sure.argmax(axis=0)
+        return first
 
     def predicted(self, threshold: float) -> NDArray[np.int64]:
         """The cascade's answers: [n]."""

@@ -113,6 +113,10 @@ class Outcomes(Protocol):
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
         """Label after quantising the crossing tensors; no crossing tensors: the end answers."""
 
+    def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
+        """Bytes of each tensor of every sample, whether or not they are all that crosses a cut:
+        [samples, tensors]."""
+
     def with_exits(self, layers: Sequence[str]) -> "Outcomes":
         """The same model with early-exit heads behind these layers; they are trained when one is
         first asked."""

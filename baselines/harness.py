@@ -8,7 +8,7 @@ period of re-planning and the executor are the same for all methods on every tra
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -80,12 +80,13 @@ def costs(problem: Problem, objective: ObjectiveName, release: Release) -> CostM
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a baseline chose: end sets by position, the share of the tasks of each, how many cuts
-    it looked at, and what it has to say."""
+    it looked at, what it has to say, and what bounds its objective from below."""
 
     end_sets: tuple[frozenset[int], ...]
     weights: tuple[float, ...] = (1.0,)
     evaluations: int = 1
     remarks: tuple[str, ...] = ()
+    lower_bound: float | None = None
 
 
 def chosen(
@@ -100,7 +101,7 @@ def chosen(
         model = costs(problem, objective, release)
         choice = choose(model)
         return PlanSet(
-            _plans(model, choice.end_sets, choice.evaluations),
+            _plans(model, choice),
             choice.weights,
             remarks=choice.remarks,
         )
@@ -108,8 +109,9 @@ def chosen(
     return settled(problem, made)
 
 
-def _plans(
-    model: CostModel, end_sets: Sequence[frozenset[int]], evaluations: int
-) -> tuple[Plan, ...]:
-    first, *others = (model.plan(held) for held in end_sets)
-    return (replace(first, evaluations=evaluations), *others)
+def _plans(model: CostModel, choice: Choice) -> tuple[Plan, ...]:
+    bounded = (
+        replace(model.plan(held), lower_bound=choice.lower_bound) for held in choice.end_sets
+    )
+    first, *others = bounded
+    return (replace(first, evaluations=choice.evaluations), *others)

@@ -278,7 +278,7 @@ class MethodGroup(_Open):
 class Study(_Open):
     """A study; its settings are checked by its module in `coach_exp.studies`."""
 
-    kind: Literal["budgets", "complexity", "estimators", "fig1", "fig2", "gaps", "orders"]
+    kind: Literal["budgets", "complexity", "estimators", "exits", "fig1", "fig2", "gaps", "orders"]
 
 
 # Such names are those of folders and of parameters in MLflow.
@@ -309,10 +309,20 @@ class Dynamic(_Group):
     methods: Named
 
 
+class Orderings(_Group):
+    """Methods at many settings: `groups` × `mbps` × `methods`; names with their overrides."""
+
+    groups: Named
+    mbps: tuple[PositiveFloat, ...] = Field(min_length=1)
+    methods: Named
+
+
 class Config(_Group):
     """The whole config of one job."""
 
-    job: Literal["run", "plan", "precision", "profile", "train", "table", "dynamic", "study"]
+    job: Literal[
+        "run", "plan", "precision", "profile", "train", "table", "dynamic", "orderings", "study"
+    ]
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device
@@ -332,6 +342,7 @@ class Config(_Group):
     study: Study | None
     table: Table | None
     dynamic: Dynamic | None
+    orderings: Orderings | None
     input: Input
     output: Output
     weights: str

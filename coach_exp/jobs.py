@@ -2,7 +2,8 @@
 
 `run` plans, simulates and reports; `plan` plans and explains; `precision` searches bit-widths;
 `profile` times a device; `train` fits the classifier; `table` fills a table of the paper cell by
-cell; `dynamic` changes the link under the methods; `study` looks at the framework itself. Each
+cell; `dynamic` changes the link under the methods; `orderings` runs them at many settings and
+judges what must hold between them; `study` looks at the framework itself. Each
 writes its files into the job's directory; runs are also kept in MLflow, where asked.
 """
 
@@ -25,6 +26,7 @@ from coach_exp.dynamics import dynamic
 from coach_exp.launch import Invocation
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import steps
+from coach_exp.orderings import orderings
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
@@ -56,7 +58,10 @@ from coach_exp.types.task import Records
 
 FLIP_SAMPLES = 300  # frames that job=train asks one by one, to see whether batches change answers
 PLAIN_WIDTH = 130  # columns of a table that goes to a file
-USUAL_REFERENCES = ("device_only", "cloud_only", "coach_offline", "coach", "coach_bottleneck")
+USUAL_REFERENCES = (
+    *("device_only", "cloud_only", "ns", "jps"),
+    *("coach_offline", "coach", "coach_bottleneck"),
+)
 
 
 def run_job(raw: DictConfig, call: Invocation) -> float | None:
@@ -70,6 +75,7 @@ def run_job(raw: DictConfig, call: Invocation) -> float | None:
         "train": _train,
         "table": table_of_cells,
         "dynamic": dynamic,
+        "orderings": orderings,
         "study": _study,
     }[config.job]
     console = Console(highlight=False)
@@ -195,9 +201,11 @@ def _notes(results: list[Result], world: World) -> list[str]:
         f"bound: at the initial rate no plan or mixture of plans answers more often than every "
         f"{least_ms:.2f} ms{rate}, {widths}"
     )
+    remarks = report.remarks({r.method: r.plans for r in results})
     if not world.measures_accuracy:
         return [
             bound,
+            *remarks,
             "without trained weights accuracy was not measured and nothing is decided online: "
             "COACH is its offline component",
         ]
@@ -207,6 +215,7 @@ def _notes(results: list[Result], world: World) -> list[str]:
     assert uncut.hi is not None
     return [
         bound,
+        *remarks,
         f"accuracy of the uncut float model on these tasks: {100 * uncut.value:.1f} % "
         f"[{100 * uncut.lo:.1f}, {100 * uncut.hi:.1f}]; drops are against it, in points",
         *report.online_notes({r.method: main_plan(r.plans) for r in results}),
@@ -244,6 +253,8 @@ def _plan(raw: DictConfig, config: Config, call: Invocation, display: Display) -
     display.say(report.comparison_table(_beside(method.name, main, others)))
     for sentence in explain(method.name, plans, others, problem.workload, planning_s):
         display.say(sentence)
+    for remark in report.remarks({method.name: plans}):
+        display.say(remark)
     display.say(f"pictures: graph.png, schedule.png; files: {call.directory}")
     return metrics["plan_objective_ms"]
 

@@ -21,7 +21,12 @@ from coach_exp.results.storage import load_tasks
 from coach_exp.single_run import keep, method_of, plain, simulated
 from coach_exp.types.task import Records
 
-_ALONE = ("job=run", "table=null", "dynamic=null")  # what made the parent a parent
+_ALONE = (
+    "job=run",
+    "table=null",
+    "dynamic=null",
+    "orderings=null",
+)  # what made the parent a parent
 
 
 @dataclass(frozen=True)

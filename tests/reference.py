@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from math import inf
+from math import inf, nan
 from typing import Any
 
 from coach_exp.types.method import Problem
@@ -163,19 +163,24 @@ def optimum(
 @dataclass(frozen=True)
 class Job:
     """One task as the pipeline sees it: seconds on the end, then (ready_s, bytes, cloud_s) of each
-    tensor it sends; none sent: answered on the end.
+    tensor it sends; none sent: answered on the end. It gives up `patience_s` after its first tensor
+    was released, if the last byte has not left by then and its end part is over, or else with it.
     """
 
     end_s: float
     tensors: tuple[tuple[float, float, float], ...] = ()
     after_decision: bool = False
+    patience_s: float = inf
+    local_s: float = 0.0
+    exits_late: bool = False  # when it gives up; otherwise the end finishes it
 
     @staticmethod
     def of(plan: Plan) -> "Job":
         """A task that does what its plan says."""
         tensors = zip(plan.ready_s, plan.payload_bytes, plan.cloud_work_s, strict=True)
         sent = tuple(tensors) if plan.crossing else ()
-        return Job(plan.stage_s.end_s, sent, plan.release == "after_decision")
+        waits = plan.release == "after_decision"
+        return Job(plan.stage_s.end_s, sent, waits, plan.patience_s, plan.local_s)
 
 
 @dataclass
@@ -187,6 +192,9 @@ class Story:
     end: tuple[float, float] = (0.0, 0.0)
     sends: list[tuple[float, float]] = field(default_factory=list)
     works: list[tuple[float, float]] = field(default_factory=list)
+    abandoned: list[tuple[float, float]] = field(default_factory=list)  # on the link, one at most
+    gave_up_s: float = nan
+    local: tuple[float, float] = (0.0, 0.0)
     finish_s: float = inf
 
 
@@ -213,7 +221,7 @@ def simulate_naive(
         pipeline.closed_loop(range(len(jobs)))
     else:
         for job, moment in enumerate(arrivals_s):
-            pipeline.at(moment, partial(pipeline.arrive, job), last=True)
+            pipeline.at(moment, partial(pipeline.arrive, job), ARRIVES)
     pipeline.play()
     return [pipeline.stories[job] for job in range(len(jobs))]
 
@@ -225,46 +233,74 @@ def sent_by(
     moment: float,
     payload_bytes: float,
 ) -> float:
-    """When the last bit of a payload is sent, if the first is sent at `moment`."""
+    """When the last bit of a payload is sent, if the first is sent at `moment`; inf: never."""
     bits = 8 * payload_bytes
     for lap in count():
         begins = lap * period_s if lap else 0.0
         edges = [*(begins + start for start in starts_s), begins + period_s]
         for rate, opens, closes in zip(rates_bps, edges[:-1], edges[1:], strict=True):
             opens = max(opens, moment)
-            if opens < closes:
-                if rate and opens + bits / rate <= closes:
+            if rate and opens < closes:
+                if opens + bits / rate <= closes:
                     return opens + bits / rate
                 bits -= rate * (closes - opens)
+        if period_s == inf:
+            return inf
     raise AssertionError("a trace has no end")
 
 
-Item = tuple[Any, ...]  # a tensor's (ready_s, bytes, cloud_s), or the job that the end takes up
+# What comes first of the events of one moment. Arrivals find what the moment frees, and the end
+# looks last for what it could take up.
+ENDS, GIVES_UP, ARRIVES, STARTS = range(4)
+
+Item = tuple[Any, ...]  # (job, ready_s, bytes, cloud_s) of a tensor, or (job,) for the end
+Done = Callable[[float, float], None]
 
 
 class _Resource:
-    """Serves one item at a time, first come, first served."""
+    """Serves one item at a time, first come, first served, but the urgent before all others."""
 
     def __init__(self, pipeline: "_Pipeline", duration: Callable[[float, Item], float]) -> None:
         self.pipeline, self.ends = pipeline, duration
-        self.queue: deque[tuple[Item, Callable[[float, float], None]]] = deque()
-        self.busy = False
+        self.queue: deque[tuple[Item, Done]] = deque()
+        self.urgent: deque[tuple[Item, Done]] = deque()
+        self.serving: tuple[Item, float] | None = None
 
-    def join(self, item: Item, done: Callable[[float, float], None]) -> None:
-        self.queue.append((item, done))
+    def join(self, item: Item, done: Done, urgent: bool = False) -> None:
+        (self.urgent if urgent else self.queue).append((item, done))
+        self.look()
+
+    def look(self) -> None:
         self.serve()
 
     def serve(self) -> None:
-        if self.queue and not self.busy:
-            self.busy = True
-            item, done = self.queue.popleft()
-            starts = self.pipeline.now
-            self.pipeline.at(self.ends(starts, item), partial(self.leave, starts, done))
+        queue = self.urgent or self.queue
+        if queue and self.serving is None:
+            item, done = queue.popleft()
+            self.serving = (item, self.pipeline.now)
+            ends = self.ends(self.pipeline.now, item)
+            self.pipeline.at(ends, partial(self.leave, self.serving, done))
 
-    def leave(self, starts: float, done: Callable[[float, float], None]) -> None:
-        self.busy = False
-        done(starts, self.pipeline.now)
-        self.serve()
+    def leave(self, served: tuple[Item, float], done: Done) -> None:
+        if self.serving is served:
+            self.serving = None
+            done(served[1], self.pipeline.now)
+            self.look()
+
+    def abandon(self, job: int) -> list[tuple[float, float]]:
+        """Forget what waits for a job, and what is being served; since when that was, till now."""
+        self.queue = deque(entry for entry in self.queue if entry[0][0] != job)
+        if self.serving is None or self.serving[0][0] != job:
+            return []
+        held = (self.serving[1], self.pipeline.now)
+        self.serving = None
+        self.look()
+        return [held] if held[0] < held[1] else []  # taken up and dropped at once: never had it
+
+
+class _End(_Resource):
+    def look(self) -> None:
+        self.pipeline.at(self.pipeline.now, self.serve, STARTS)
 
 
 class _Pipeline:
@@ -276,19 +312,21 @@ class _Pipeline:
     def __init__(self, jobs: Sequence[Job], sent_by: Callable[[float, float], float]) -> None:
         self.jobs = jobs
         self.now = 0.0
-        self.events: list[tuple[float, bool, int, Callable[[], None]]] = []
+        self.events: list[tuple[float, int, int, Callable[[], None]]] = []
         self.scheduled = count()
         self.stories: dict[int, Story] = {}
         self.inside = 0
         self.outside: deque[int] = deque()
         self.unborn: deque[int] = deque()
-        self.end = _Resource(self, self.end_ends)
-        self.link = _Resource(self, lambda starts, item: sent_by(starts, item[1]))
-        self.cloud = _Resource(self, lambda starts, item: starts + item[2])
+        self.released: set[int] = set()
+        self.overdue: set[int] = set()
+        self.computed: set[int] = set()
+        self.end = _End(self, self.end_ends)
+        self.link = _Resource(self, lambda starts, item: sent_by(starts, item[2]))
+        self.cloud = _Resource(self, lambda starts, item: starts + item[3])
 
-    def at(self, moment: float, event: Callable[[], None], last: bool = False) -> None:
-        """Arrivals come last among the events of one moment: they find what that moment frees."""
-        heappush(self.events, (moment, last, next(self.scheduled), event))
+    def at(self, moment: float, event: Callable[[], None], rank: int = ENDS) -> None:
+        heappush(self.events, (moment, rank, next(self.scheduled), event))
 
     def play(self) -> None:
         while self.events:
@@ -317,6 +355,8 @@ class _Pipeline:
         """The end takes a job up; tensors that wait for no decision leave it on the way."""
         (job,) = item
         work = self.jobs[job]
+        if job in self.computed:
+            return starts + work.local_s
         if not work.after_decision:
             for tensor in work.tensors:
                 self.at(starts + tensor[0], partial(self.send, job, tensor))
@@ -325,6 +365,9 @@ class _Pipeline:
     def ended(self, job: int, starts: float, ends: float) -> None:
         work = self.jobs[job]
         self.stories[job].end = (starts, ends)
+        self.computed.add(job)
+        if job in self.overdue:
+            self.at(ends, partial(self.loses_patience, job), GIVES_UP)
         if not work.tensors:
             self.answer(job)
         elif work.after_decision:
@@ -332,14 +375,34 @@ class _Pipeline:
                 self.send(job, tensor)
 
     def send(self, job: int, tensor: Item) -> None:
-        self.link.join(tensor, partial(self.left, job, tensor))
+        if job not in self.released and self.jobs[job].patience_s < inf:
+            moment = self.now + self.jobs[job].patience_s
+            self.at(moment, partial(self.loses_patience, job), GIVES_UP)
+        self.released.add(job)
+        self.link.join((job, *tensor), partial(self.left, job, tensor))
+
+    def loses_patience(self, job: int) -> None:
+        story, work = self.stories[job], self.jobs[job]
+        if job not in self.computed:
+            self.overdue.add(job)
+        elif len(story.sends) < len(work.tensors):
+            story.gave_up_s = self.now
+            story.abandoned = self.link.abandon(job)
+            if work.exits_late:
+                self.answer(job)
+            else:
+                self.end.join((job,), partial(self.finished, job), urgent=True)
+
+    def finished(self, job: int, starts: float, ends: float) -> None:
+        self.stories[job].local = (starts, ends)
+        self.answer(job)
 
     def left(self, job: int, tensor: Item, starts: float, ends: float) -> None:
         self.stories[job].sends.append((starts, ends))
         self.at(ends + self.delivery_s, partial(self.delivered, job, tensor))
 
     def delivered(self, job: int, tensor: Item) -> None:
-        self.cloud.join(tensor, partial(self.worked, job))
+        self.cloud.join((job, *tensor), partial(self.worked, job))
 
     def worked(self, job: int, starts: float, ends: float) -> None:
         self.stories[job].works.append((starts, ends))

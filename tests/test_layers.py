@@ -15,7 +15,17 @@ ORDER = (  # a package may import from its own line and from those above
     {"online"},
     {"coach", "pipeline", "learning", "results"},
     {"studies"},
-    {"config", "launch", "assembly", "single_run", "nested", "cells", "dynamics", "jobs"},
+    {
+        "config",
+        "launch",
+        "assembly",
+        "single_run",
+        "nested",
+        "cells",
+        "dynamics",
+        "orderings",
+        "jobs",
+    },
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 WITHOUT_TORCH = ("types", "quant", "network", "planner", "online", "pipeline", "results")

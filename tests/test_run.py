@@ -20,6 +20,7 @@ from coach_exp.config import validated
 from coach_exp.jobs import run_job
 from coach_exp.launch import Invocation
 from coach_exp.planner.exit_places import exit_places
+from coach_exp.types.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 TIMING_ONLY = ("weights=none", "workload.tasks=200", "references=[]")
@@ -184,12 +185,26 @@ def test_a_table_is_filled_cell_by_cell(tmp_path: Path, hydra, capsys):
     assert "Table II, small_resnet" in capsys.readouterr().out
 
 
-def test_a_group_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):
+def test_rows_that_cannot_run_are_left_out_aloud(tmp_path: Path, hydra, capsys):
     here = tmp_path / "table"
     late = "+table.groups.late=['t_max_ms=0.001']"
     tiny = ("weights=none", "workload.tasks=20", "tracking=none")
     assert do(here, "experiment=table2_synthetic", late, *tiny) == 10
-    assert "late is left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "late/NoAdjust is left out: no cut" in said
+    assert "late/Low is left out: for the same reason" in said
+    assert list(json.loads((here / "table.json").read_text())) == ["eq6", "bottleneck"]
+
+
+def test_a_table_shows_the_columns_it_names(tmp_path: Path, hydra, capsys):
+    here = tmp_path / "table"
+    rows = 'table.rows={end:["method=device_only"],cloud:["method=cloud_only"]}'
+    tiny = ("weights=none", "workload.tasks=20", "tracking=none")
+    assert do(here, "experiment=compare", "~table.rows", f"+{rows}", *tiny) == 2
+    heads = (here / "table.md").read_text().splitlines()[4]
+    assert "T_e+T_t+T_c ms | makespan/N ms | rate it/s" in heads
+    with pytest.raises(ConfigError, match=r"columns.*no columns \['speed'\]; there are method"):
+        do(here, "experiment=compare", "table.columns=[speed]", *tiny)
 
 
 def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):

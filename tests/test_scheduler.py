@@ -8,7 +8,7 @@ import pytest
 from records import plan as made
 
 from coach_exp.online.scheduler import OnlineController, eq11, fill, permitted
-from coach_exp.types.method import SEND, FixedPlans, Moment
+from coach_exp.types.method import GO_ON, SEND, Decision, FixedPlans, Moment
 from coach_exp.types.online import Centres, Rung, SemanticTable
 from coach_exp.types.plan import PlanSet
 
@@ -122,6 +122,24 @@ def test_update_rules(update: str, after_exit: int, after_answer: int):
     online.answered(1, 1, 2.0)
     online.answered(1, 1, 2.0)  # told twice, learnt once
     assert cache.count.tolist() == [after_exit, after_answer]
+
+
+class LateExits(FixedPlans):
+    def gave_up(self, task, plan, moment):
+        return Decision("exit", label=1) if task == 0 else GO_ON
+
+
+def test_an_answer_without_the_model_teaches_no_cache():
+    """Counts of label 1 after two tasks gave up on the link: one exits, one the end finishes."""
+    online = OnlineController(LateExits(PlanSet((PLAN,))), "eq11", "results", None)
+    late = moment(Features(DOUBTFUL), 0)
+    counts = []
+    for task in (0, 1):
+        online.at_cut(task, PLAN, late)
+        assert online.gave_up(task, PLAN, late) == (Decision("exit", label=1), GO_ON)[task]
+        online.answered(task, 1, 1.0)
+        counts.append(online._cache(PLAN.online).count[1])
+    assert counts == [1, 2]
 
 
 def test_exits_off_means_no_task_exits():

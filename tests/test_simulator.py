@@ -9,13 +9,17 @@ from math import inf, nan
 
 import numpy as np
 import pytest
+from answers import Answers
 from graphs import PlainCodec, chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference import Job, Story, simulate_naive
 
 from coach_exp.network.estimator import Ewma, Oracle
 from coach_exp.network.trace import Trace, constant, random_walk, steps
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import Planner
+from coach_exp.types.errors import LinkError
 from coach_exp.types.method import (
     GO_ON,
     SEND,
@@ -47,6 +51,8 @@ def made(
     *tensors: tuple[float, int, float],
     release: str = "per_tensor",
     heads: tuple[DecisionPoint, ...] = (),
+    patience_s: float = inf,
+    local_s: float = 0.0,
 ) -> Plan:
     """A plan by hand: end seconds, then (ready_s, bytes, cloud_s) of each tensor."""
     ready, sizes, work = zip(*tensors, strict=True) if tensors else ((), (), ())
@@ -62,6 +68,8 @@ def made(
         cloud_work_s=work,
         payload_bytes=sizes,
         heads=heads,
+        patience_s=patience_s,
+        local_s=local_s,
     )
 
 
@@ -97,7 +105,8 @@ class Told:
 class Scripted:
     """Runs the given plan and takes the given decisions of each task; keeps a diary of all calls.
 
-    `decide(call, task)` answers at heads (`call` is the head's layer) and at the cut.
+    `decide(call, task)` answers at heads (`call` is the head's layer), at the cut and when a task
+    gives up.
     """
 
     def __init__(self, plans: Sequence[Plan], decide=lambda call, task: None) -> None:
@@ -105,7 +114,6 @@ class Scripted:
         self.diary: list[Told] = []
 
     def _ask(self, call: str, task: int, moment: Moment) -> None:
-        assert moment.outcomes is None
         self.diary.append(
             Told(call, task, moment.now_s, moment.backlog, moment.bandwidth_bps, moment.sample)
         )
@@ -121,6 +129,10 @@ class Scripted:
     def at_cut(self, task, plan, moment):
         self._ask("cut", task, moment)
         return self.decide("cut", task) or SEND
+
+    def gave_up(self, task, plan, moment):
+        self._ask("gave up", task, moment)
+        return self.decide("gave up", task) or GO_ON
 
     def sent(self, transfer):
         self.diary.append(Told("sent", transfer.task, transfer.end_s, transfer=transfer))
@@ -419,11 +431,198 @@ def test_two_plans_take_their_share_of_the_tasks_in_turn():
     assert np.abs(behind).max() < 1
 
 
+# ---------------------------------------------------------------------- the link is down
+
+
+DOWN_FOR_LONG = Trace((0, 3, 100), (KBYTE_PER_S, 0, KBYTE_PER_S))
+EXIT = Decision("exit", label=5)
+
+
+def faulty(plans: Sequence[Plan], workload: Workload, trace: Trace, decide=lambda call, task: None):
+    controller = Scripted(plans, decide)
+    problem = world(workload, link=Link(KBYTE_PER_S))
+    return simulate(problem, controller, trace, Ewma(KBYTE_PER_S)), controller.diary
+
+
+def exits_late(call: str, task: int) -> Decision | None:
+    return EXIT if call == "gave up" else None
+
+
+def test_tasks_that_give_up_are_finished_by_the_end_before_it_starts_another():
+    #           0   2   4   6   8   10  12  14  16  18  20
+    #   end     |000|111|  000  |  111  |222|   |  222  |    4 s for the remaining layers
+    #   link        |00x|11x|           .   |22x|            down from 3 s; 2 s of patience
+    records, diary = faulty([single(2, 3, 1, patience_s=2, local_s=4)], saturated(3), DOWN_FOR_LONG)
+    assert spans(records) == [
+        (0, 0, 2, 2, 4, 4, 4, 8),
+        (0, 2, 4, 4, 6, 6, 6, 12),
+        (0, 12, 14, 14, 16, 16, 16, 20),
+    ]
+    assert records.fallback.tolist() == [True] * 3
+    assert records.decision.tolist() == ["local"] * 3
+    assert records.end_busy_s.tolist() == [6, 6, 6]
+    assert records.link_busy_s.tolist() == [2, 2, 2]
+    assert records.cloud_busy_s.tolist() == records.payload_bytes.tolist() == [0, 0, 0]
+    assert records.bits.tolist() == [0, 0, 0]
+    assert records.decided_s.tolist() == [4, 6, 16]
+    assert records.true_bps.tolist() == [0, 0, 0]
+    assert [(e.call, e.task, e.time_s, e.backlog) for e in diary] == [
+        *(("choose", 0, 0, 0), ("choose", 1, 2, 1)),
+        *(("gave up", 0, 4, 1), ("gave up", 1, 6, 1), ("answered", 0, 8, -1)),
+        *(("answered", 1, 12, -1), ("choose", 2, 12, 0)),
+        *(("gave up", 2, 16, 0), ("answered", 2, 20, -1)),
+    ]
+
+
+def test_tasks_that_exit_as_they_give_up_are_answered_there_and_then():
+    plan = single(2, 3, 1, patience_s=2, local_s=4)
+    records, diary = faulty([plan], saturated(3), DOWN_FOR_LONG, exits_late)
+    # end 0-2, 2-4, 4-6; link 2-4, 4-6, 6-8
+    assert records.end_start_s.tolist() == [0, 2, 4]
+    assert records.finish_s.tolist() == [4, 6, 8]
+    assert records.decision.tolist() == ["exit"] * 3
+    assert records.predicted.tolist() == [5, 5, 5]
+    assert records.fallback.all()
+    assert records.end_busy_s.tolist() == [2, 2, 2]
+    assert [e.label for e in diary if e.call == "answered"] == [5, 5, 5]
+
+
+def test_a_task_that_waits_for_the_link_gives_up_without_having_had_it():
+    #           0   2   4   6   8   10  12  14
+    #   end     |0|1|2| |  1  |                  task 1 is released at 2 and gives up at 4
+    #   link      |00000000000|222222222222|
+    plans = [single(1, 6, 1), single(1, 3, 1, patience_s=2, local_s=3)]
+    records, _ = faulty(plans, saturated(3), constant(KBYTE_PER_S))
+    assert spans(records) == [
+        (0, 0, 1, 1, 7, 7, 8, 8),
+        (0, 1, 2, 4, 4, 4, 4, 7),
+        (0, 2, 3, 7, 13, 13, 14, 14),
+    ]
+    assert records.link_busy_s.tolist() == [6, 0, 6]
+    assert records.fallback.tolist() == [False, True, False]
+    assert records.decision.tolist() == ["send", "local", "send"]
+
+
+def test_tensors_that_had_left_before_a_task_gave_up_cost_the_cloud_their_work():
+    #           0 1 2 3 4 5 6 7 8
+    #   end     |000|1|000|           task 0: tensors at 1 and 2, patience to 3
+    #   link      |0|x|1|             the second has the link from 2 to 3
+    #   cloud       |000000000|1|
+    plans = [made(2, (1, 1000, 5), (2, 3000, 1), patience_s=2, local_s=2), single(1, 1, 1)]
+    records, diary = faulty(plans, saturated(2), constant(KBYTE_PER_S))
+    assert spans(records) == [(0, 0, 2, 1, 3, 2, 7, 5), (0, 2, 3, 3, 4, 7, 8, 8)]
+    assert records.payload_bytes.tolist() == [1000, 1000]
+    assert records.bits.tolist() == [8, 8]
+    assert records.link_busy_s.tolist() == [2, 1]
+    assert records.cloud_busy_s.tolist() == [5, 1]
+    sent = [e.transfer for e in diary if e.call == "sent"]
+    assert sent == [Transfer(0, 1000, 1, 2), Transfer(1, 1000, 3, 4)]
+
+
+def test_no_task_gives_up_before_its_end_part_is_over():
+    plan = made(4, (1, 5000, 1), (4, 1000, 1), patience_s=1, local_s=2)
+    records, _ = faulty([plan], saturated(1), constant(KBYTE_PER_S))
+    assert spans(records) == [(0, 0, 4, 1, 4, 4, 4, 6)]
+    assert records.link_busy_s.tolist() == [3]
+
+
+def test_without_work_and_patience_all_happens_at_once():
+    records, _ = faulty([made(0, (0, 1, 1), patience_s=0, local_s=1)], saturated(3), DOWN_FOR_LONG)
+    assert records.end_start_s.tolist() == [0, 1, 2]
+    assert records.decided_s.tolist() == [0, 1, 2]
+    assert records.finish_s.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("patience_s", "gives_up"), [(3, False), (2.875, True)])
+def test_a_last_byte_that_leaves_with_the_last_of_patience_is_in_time(patience_s, gives_up):
+    plan = single(2, 3, 1, patience_s=patience_s, local_s=1)
+    records, diary = faulty([plan], saturated(1), constant(KBYTE_PER_S))
+    assert records.fallback.tolist() == [gives_up]
+    assert records.finish_s.tolist() == [5.875 if gives_up else 6]
+    assert ("sent" in [entry.call for entry in diary]) != gives_up
+
+
+def test_a_task_that_waits_for_the_end_after_giving_up_holds_its_place():
+    plan = single(2, 3, 1, patience_s=2, local_s=4)
+    # as above, but the third task comes in at 8, when the first is answered, and waits until 12
+    records, _ = faulty([plan], saturated(3, in_flight=2), DOWN_FOR_LONG)
+    assert records.arrival_s.tolist() == [0, 0, 8]
+    assert records.end_start_s.tolist() == [0, 2, 12]
+    assert records.finish_s.tolist() == [8, 12, 20]
+    # alone: 2 s on the end, 2 s of patience, 4 s on the end
+    records, _ = faulty([plan], saturated(3, in_flight=1), DOWN_FOR_LONG)
+    assert records.finish_s.tolist() == [8, 16, 24]
+
+
+def test_tasks_that_find_all_places_held_by_those_that_gave_up_are_dropped():
+    workload = Workload("periodic", 6, in_flight=1, rate_hz=0.5, drop=True)
+    records, _ = faulty(
+        [single(1, 9, 1, patience_s=1, local_s=2.5)], workload, constant(KBYTE_PER_S)
+    )
+    # 0-1 on the end, given up at 2, answered at 4.5: those of 2 and 4 s are dropped
+    assert records.dropped.tolist() == [False, True, True, False, True, True]
+    assert records.finish_s[~records.dropped].tolist() == [4.5, 10.5]
+
+
+def test_a_task_gives_up_while_the_end_runs_one_that_exits_at_a_head():
+    #           0 1 2 3 4 5 6
+    #   end     |0|111|000|2|         task 1 would run until 5, and exits at its head at 3
+    #   link      |x|                 task 0 gives up at 2
+    head = DecisionPoint("end", "h", 2)
+    plans = [
+        single(1, 3, 1, patience_s=1, local_s=2),
+        made(4, (4, 1000, 1), release="after_decision", heads=(head,)),
+        made(1),
+    ]
+    records, diary = faulty(
+        plans, saturated(3), constant(KBYTE_PER_S), lambda call, task: EXIT if call == "h" else None
+    )
+    assert records.end_start_s.tolist() == [0, 1, 5]
+    assert records.end_end_s.tolist() == [1, 3, 6]
+    assert records.finish_s.tolist() == [5, 3, 6]
+    asked = [(e.call, e.task, e.time_s, e.backlog) for e in diary if e.call in ("gave up", "h")]
+    assert asked == [("gave up", 0, 2, 1), ("h", 1, 3, 1)]
+
+
+def test_the_cloud_is_not_asked_about_a_task_that_gave_up():
+    heads = (DecisionPoint("cloud", "h", 1),)
+    plan = single(1, 3, 4, heads=heads, patience_s=3, local_s=1)
+    records, diary = faulty([plan], saturated(2), constant(KBYTE_PER_S))
+    # link 1-4 in time; the second has it from 4 to 5 only
+    assert records.fallback.tolist() == [False, True]
+    assert records.finish_s.tolist() == [8, 6]
+    assert [e.task for e in diary if e.call == "h"] == [0]
+
+
+def test_a_link_that_is_down_for_ever():
+    trace = Trace((0, 3), (KBYTE_PER_S, 0))
+    records, _ = faulty([single(2, 1, 1, patience_s=2, local_s=4)], saturated(20), trace)
+    assert records.fallback.tolist() == [False, *[True] * 19]
+    assert np.isfinite(records.finish_s).all()
+    assert records.link_busy_s.tolist() == [1, *[2] * 19]
+    with pytest.raises(LinkError, match=r"1000 bytes never leave.* outage that never ends"):
+        run(single(2, 1, 1), saturated(20), trace)
+
+
+def test_the_end_answers_with_the_labels_of_the_uncut_model():
+    answers = Answers(np.zeros((2, 1), np.float32), np.array([3, 4]), np.array([0, 1]), 5)
+    answers = replace(answers, sent={8: np.array([0, 0])})
+    plan = single(1, 1, 1, patience_s=2, local_s=1)
+    problem = world(saturated(2), outcomes=answers)
+    records = simulate(
+        *(problem, FixedPlans(PlanSet((plan,))), Trace((0, 2), (KBYTE_PER_S, 0))),
+        *(Ewma(KBYTE_PER_S), np.array([0, 1])),
+    )
+    assert records.fallback.tolist() == [False, True]
+    assert records.predicted.tolist() == [0, 4]
+
+
 # ------------------------------------------------------- what a controller is told, and when
 
 
 def busy_stream(seed: int) -> tuple[Problem, Scripted, Trace]:
-    """Random plans with heads and adaptive bits on a random link, and a controller for them."""
+    """Random plans with heads, adaptive bits and, every other time, patience on a random link, and
+    a controller for them."""
     rng = np.random.default_rng(seed)
     plans = []
     for _ in range(3):
@@ -431,7 +630,9 @@ def busy_stream(seed: int) -> tuple[Problem, Scripted, Trace]:
         tensors = random_tensors(rng, end_s)
         release = "after_decision" if rng.random() < 0.7 else "per_tensor"
         heads = (DecisionPoint("end", "early", end_s * 0.5),) if release == "after_decision" else ()
-        plan = made(end_s, *tensors, release=release, heads=heads)
+        patience_s = float(rng.uniform(0, 3)) if seed % 2 and rng.random() < 0.8 else inf
+        plan = made(end_s, *tensors, release=release, heads=heads, patience_s=patience_s)
+        plan = replace(plan, local_s=float(rng.uniform(0.1, 2)) * (patience_s < inf))
         layers = ("in", "1", "2", "3")[: len(tensors)]
         plans.append(replace(plan, crossing=tuple(Crossing(layer, 8) for layer in layers)))
     tasks = 40
@@ -473,7 +674,7 @@ def random_trace(rng: np.random.Generator) -> Trace:
     return Trace(tuple(edges), tuple(rates.tolist()), period)
 
 
-ASKED = ("choose", "early", "cut")
+ASKED = ("choose", "early", "cut", "gave up")
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -522,10 +723,26 @@ def test_asked_moments_are_those_of_the_record(seed):
             assert asked["early", row.task].time_s == pytest.approx(
                 row.end_start_s + plan.heads[0].at_s, rel=1e-12
             )
+        assert row.fallback == (("gave up", row.task) in asked)
         if ("cut", row.task) in asked:
             assert plan.release == "after_decision"
             assert asked["cut", row.task].time_s == row.end_end_s
-            assert row.estimated_bps == asked["cut", row.task].bandwidth_bps
+        if row.fallback or ("cut", row.task) in asked:
+            last = asked["gave up" if row.fallback else "cut", row.task]
+            assert (row.decided_s, row.estimated_bps) == (last.time_s, last.bandwidth_bps)
+
+
+def test_random_streams_hold_tasks_that_give_up_in_every_way():
+    """Or the tests around this one say little."""
+    ways = set()
+    for seed in range(1, 40, 2):
+        problem, controller, trace = busy_stream(seed)
+        for row in simulate(problem, controller, trace, Ewma(KBYTE_PER_S)):
+            if row.fallback:
+                ways.add((row.decision, row.payload_bytes > 0, row.link_busy_s > 0))
+    every = {("exit", False), ("local", False), ("exit", True), ("local", True)}
+    assert {way[:2] for way in ways} == every
+    assert {way[2] for way in ways} == {False, True}
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -562,7 +779,8 @@ def assert_same(records: Records, stories: list[Story]) -> None:
     for row, story in zip(records, stories, strict=True):
         if story.dropped:
             continue
-        sends = story.sends or [(row.link_start_s, row.link_start_s)]
+        sends = story.sends + story.abandoned or [(row.link_start_s, row.link_start_s)]
+        assert row.fallback == (story.gave_up_s == story.gave_up_s)  # a number
         works = story.works or [(row.cloud_start_s, row.cloud_start_s)]
         assert [
             *(row.arrival_s, row.end_start_s, row.end_end_s, row.end_busy_s),
@@ -570,7 +788,8 @@ def assert_same(records: Records, stories: list[Story]) -> None:
             *(row.cloud_start_s, row.cloud_end_s, row.cloud_busy_s, row.finish_s),
         ] == pytest.approx(
             [
-                *(story.arrival_s, *story.end, story.end[1] - story.end[0]),
+                *(story.arrival_s, *story.end),
+                story.end[1] - story.end[0] + story.local[1] - story.local[0],
                 *(sends[0][0], sends[-1][1], sum(b - a for a, b in sends)),
                 *(works[0][0], works[-1][1], sum(b - a for a, b in works), story.finish_s),
             ],
@@ -622,8 +841,89 @@ def test_random_decisions_run_as_event_by_event(seed):
                     for (ready, _, work), size in zip(job.tensors, sizes, strict=True)
                 ),
             )
-        jobs.append(job)
+        jobs.append(replace(job, exits_late=controller.decide("gave up", task) is not None))
     assert_same(records, naive(problem, jobs, trace, records.arrival_s.tolist()))
+
+
+def eighths(low: int, high: int) -> st.SearchStrategy[float]:
+    """Numbers that sums, and quotients by 2, keep exactly, so that moments may coincide."""
+    return st.integers(low, high).map(lambda k: k / 8)
+
+
+@st.composite
+def faulty_streams(draw) -> tuple[Workload, Link, Trace, list[Job]]:
+    """Streams, some tasks of which have patience, on links that fail, some of them for ever."""
+    kind = draw(st.sampled_from(["saturated", "periodic", "single_stream"]))
+    tasks = draw(st.integers(1, 12))
+    rate_hz = draw(st.sampled_from([0.5, 1.0, 2.0, 4.0])) if kind == "periodic" else None
+    places = 1 if kind == "single_stream" else draw(st.integers(1, 5))
+    workload = Workload(kind, tasks, places, rate_hz, kind == "periodic" and draw(st.booleans()))
+
+    durations = draw(st.lists(eighths(1, 40), min_size=1, max_size=6))
+    edges = [0.0, *np.cumsum(durations).tolist()]
+    rates = [draw(st.sampled_from([0, 0, 4000, 8000, 16000])) for _ in edges]
+    ends_down = draw(st.booleans())
+    rates[0 if ends_down else -1] = 8000
+    rates[-1] *= not ends_down
+    looped = draw(st.booleans())
+    trace = Trace(tuple(edges), tuple(rates), edges[-1] + draw(eighths(1, 16)) if looped else inf)
+    must_give_up = ends_down and not looped
+
+    jobs = []
+    for _ in range(tasks):
+        end_s = draw(eighths(1, 16))
+        early = draw(st.lists(eighths(0, round(8 * end_s)), max_size=2))
+        sizes, works = st.integers(1, 24).map(lambda k: 125 * k), eighths(0, 12)
+        tensors = [(ready, draw(sizes), draw(works)) for ready in sorted([*early, end_s])]
+        if draw(st.integers(0, 9)) == 0:
+            tensors = []
+        patience_s = draw(eighths(0, 40) if must_give_up else st.just(inf) | eighths(0, 40))
+        jobs.append(
+            Job(
+                *(end_s, tuple(tensors), bool(tensors) and draw(st.booleans())),
+                *(patience_s, draw(eighths(1, 24)), draw(st.booleans())),
+            )
+        )
+    link = Link(8000, draw(st.sampled_from([0, 0.5])), draw(st.booleans()))
+    return workload, link, trace, jobs
+
+
+@settings(deadline=None, max_examples=300)
+@given(faulty_streams())
+def test_streams_on_failing_links_run_as_event_by_event(stream):
+    workload, link, trace, jobs = stream
+    plans = [
+        made(
+            *(job.end_s, *job.tensors),
+            release="after_decision" if job.after_decision else "per_tensor",
+            patience_s=job.patience_s,
+            local_s=job.local_s,
+        )
+        for job in jobs
+    ]
+    controller = Scripted(
+        plans,
+        lambda call, task: (
+            Decision("exit", label=task) if call == "gave up" and jobs[task].exits_late else None
+        ),
+    )
+    problem = world(workload, link=link)
+    records = simulate(problem, controller, trace, Ewma(KBYTE_PER_S))
+    stories = naive(problem, jobs, trace, records.arrival_s.tolist())
+    assert_same(records, stories)
+    for row, story, job in zip(records, stories, jobs, strict=True):
+        assert row.payload_bytes == sum(t[1] for t in job.tensors[: len(story.sends)])
+        if row.fallback:
+            assert row.decided_s == story.gave_up_s
+            assert row.decision == ("exit" if job.exits_late else "local")
+            assert row.predicted == (row.task if job.exits_late else -1)
+    times = [entry.time_s for entry in controller.diary]
+    assert times == sorted(times)
+    for name, column in records.columns.items():
+        if column.dtype.kind == "f" and name != "separability":
+            assert np.isfinite(column).all(), name
+    told = [entry.transfer.payload_bytes for entry in controller.diary if entry.call == "sent"]
+    assert sum(told) == records.payload_bytes.sum()
 
 
 # ------------------------------------------------------------------------------ properties

@@ -33,6 +33,16 @@ def test_one_task_by_hand(tmp_path):
     } == {(7, 4, 2048)}
 
 
+def test_what_the_end_finishes_after_a_task_gave_up_is_a_slice_of_its_own(tmp_path):
+    # seconds 0-1 and 4-7 on the end, which ran another task meanwhile
+    late = row(0, (0, 1), (1, 3), None, decision="local", fallback=True)
+    late = replace(late, finish_s=7.0, end_busy_s=4.0)
+    other = row(1, (1, 4), None, None, decision="local")
+    trace = saved(records([late, other]), tmp_path)
+    on_end = [(e["name"], e["ts"], e["dur"]) for e in slices(trace) if e["tid"] == 1]
+    assert on_end == [("task 0", 0, 1e6), ("task 1", 1e6, 3e6), ("task 0", 4e6, 3e6)]
+
+
 def test_a_resource_that_was_not_used_has_no_slice(tmp_path):
     trace = saved(records([row(0, (0, 1), None, None, decision="exit")]), tmp_path)
     assert [(e["name"], e["cat"]) for e in slices(trace)] == [("task 0", "exit")]

@@ -46,6 +46,39 @@ def test_outage_and_loop_by_hand(start_s, payload_bytes, end_s):
     assert TraceCursor(trace).finish(start_s, payload_bytes) == end_s
 
 
+def test_an_outage_that_never_ends_is_refused_when_something_must_pass_it():
+    trace = Trace((0, 1), (1e6, 0))
+    assert TraceCursor(trace).finish(0, MBIT) == 1
+    with pytest.raises(LinkError, match=r"125001 bytes never leave.* an outage that never ends"):
+        TraceCursor(trace).finish(0, MBIT + 1)
+    with pytest.raises(LinkError, match="1 bytes never leave"):
+        TraceCursor(trace).finish(50, 1)
+
+
+@pytest.mark.parametrize(
+    ("latest_s", "again_s"),
+    [
+        (0.5, 0.625),  # a quarter at 2 Mbps
+        (1.0, 1.25),  # at the edge, where 1 Mbps begins
+        (1.5, 1.75),
+        (2.5, 4.125),  # in the outage
+        (4.5, 4.625),  # in the next lap
+    ],
+)
+def test_a_transfer_that_is_abandoned_leaves_the_cursor_where_the_next_may_start(latest_s, again_s):
+    trace = Trace((0, 1, 2), (2e6, 1e6, 0), period_s=4)
+    cursor = TraceCursor(trace)
+    assert cursor.finish(0, 100 * MBIT, latest_s) > latest_s
+    assert cursor.finish(latest_s, MBIT // 4) == again_s
+    assert TraceCursor(trace).finish(0, 3 * MBIT, 2.0) == 2.0  # just in time
+
+
+def test_a_transfer_may_be_abandoned_in_an_outage_that_never_ends():
+    cursor = TraceCursor(Trace((0, 1), (1e6, 0)))
+    for latest_s in (2.0, 3.0, 1e9):
+        assert cursor.finish(0.5, MBIT, latest_s) > latest_s
+
+
 def test_last_rate_holds_for_ever():
     trace = steps((4e6, 2e6, 1e6), step_s=10)
     assert trace == Trace((0, 10, 20), (4e6, 2e6, 1e6))
@@ -71,7 +104,6 @@ def test_rates_of_a_looped_trace():
         (((0, 2), (1.0, 2.0), 2.0), "period of 2.0 s ends before"),
         (((0,), (-1.0,)), "finite and ≥ 0"),
         (((0,), (inf,)), "finite and ≥ 0"),
-        (((0, 1), (1.0, 0.0)), "outage that never ends"),
         (((0,), (0.0,), 3.0), "carries nothing: every rate is 0"),
     ],
 )
@@ -171,6 +203,8 @@ def test_an_oracle_tells_the_rate_of_the_moment_and_what_follows_an_outage():
     oracle = Oracle(trace)
     times = [0.0, 0.9, 1.0, 2.5, 3.0, 4.9, 6.0]
     assert [oracle.rate_bps(t) for t in times] == [4e6, 4e6, 4e6, 2e6, 4e6, 4e6, 4e6]
+    endless = Oracle(Trace((0, 1, 2), (4e6, 2e6, 0)))
+    assert [endless.rate_bps(t) for t in (0.5, 1.5, 2.5, 100)] == [4e6, 2e6, 2e6, 2e6]
 
 
 @given(traces(), st.lists(st.floats(0, 50), max_size=20))

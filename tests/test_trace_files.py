@@ -162,7 +162,6 @@ def test_a_wrong_format_is_refused(written):
         ({"begin_s": 5}, "no part from 5 to 5 s is in a trace of 5 s"),
         ({"begin_s": 4, "duration_s": 2}, "no part from 4 to 6 s"),
         ({"begin_s": 1.25, "duration_s": 0.5}, "carries nothing"),
-        ({"loop": False}, "outage that never ends; loop it"),
     ],
 )
 def test_a_part_that_cannot_carry_traffic_is_refused_by_name(written, wish, words):

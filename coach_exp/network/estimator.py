@@ -6,6 +6,7 @@ Every method of a run is fed by the same estimator. In: finished transfers. Out:
 
 from bisect import bisect_right
 from collections import deque
+from math import inf
 from typing import Protocol
 
 from coach_exp.network.trace import Trace
@@ -84,9 +85,9 @@ class HarmonicMean:
 
 
 class Oracle:
-    """Knows the true rate; in an outage, the one at which the link will go on. For comparison: what
-    a method would do if it estimated without error. It does not foresee: the rate may change while
-    the payload is sent.
+    """Knows the true rate; in an outage, the one at which the link will go on, or did last if the
+    outage never ends. For comparison: what a method would do if it estimated without error. It does
+    not foresee: the rate may change while the payload is sent.
 
     >>> oracle = Oracle(Trace((0, 1, 2), (8e6, 0, 4e6), period_s=3))
     >>> [oracle.rate_bps(now_s) for now_s in (0.5, 1.5, 2.5, 3.5)]
@@ -108,7 +109,8 @@ class Oracle:
 
 def _without_outages(trace: Trace) -> list[float]:
     """The rates, each outage given the rate that follows it, if need be in the next lap."""
-    filled, following = [], trace.initial_bps
+    last_bps = next(rate for rate in reversed(trace.rates_bps) if rate > 0)
+    filled, following = [], trace.initial_bps if trace.period_s < inf else last_bps
     for rate in reversed(trace.rates_bps):
         following = rate or following
         filled.append(following)

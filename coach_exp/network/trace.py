@@ -20,7 +20,8 @@ from coach_exp.types.errors import LinkError
 @dataclass(frozen=True)
 class Trace:
     """`rates_bps[k]` holds from `starts_s[k]` to the next start. After `period_s` the trace begins
-    again; with an infinite period the last rate holds for ever. A rate of 0 is an outage."""
+    again; with an infinite period the last rate holds for ever. A rate of 0 is an outage, which
+    never ends if it is the last rate of an infinite period."""
 
     starts_s: tuple[float, ...]
     rates_bps: tuple[float, ...]
@@ -38,8 +39,6 @@ class Trace:
             raise LinkError("the rates of a trace must be finite and ≥ 0 bit/s")
         if max(rates) == 0:
             raise LinkError("the trace carries nothing: every rate is 0; one must be above it")
-        if self.period_s == inf and rates[-1] == 0:
-            raise LinkError("the trace ends in an outage that never ends; loop it or end above 0")
 
     @property
     def initial_bps(self) -> float:
@@ -79,7 +78,8 @@ class Trace:
 
 
 class TraceCursor:
-    """Reads a trace forward: transfers must be asked for in the order of their starts."""
+    """Reads a trace forward: transfers must be asked for in the order of their starts, and none may
+    start before the end, or the `latest_s`, of the one before."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -100,8 +100,10 @@ class TraceCursor:
         last = following == len(trace.starts_s)
         self._until_s = self._lap_s + (trace.period_s if last else trace.starts_s[following])
 
-    def finish(self, start_s: float, payload_bytes: float) -> float:
-        """When the last bit of a payload has left the link, if it has the link from `start_s` on.
+    def finish(self, start_s: float, payload_bytes: float, latest_s: float = inf) -> float:
+        """When the last bit of a payload has left the link, if it has the link from `start_s` on;
+        any later time if that is after `latest_s`. Raises LinkError if the link stays down for ever
+        and `latest_s` is not finite.
 
         >>> TraceCursor(Trace((0, 1), (8e6, 4e6))).finish(0.5, 1_000_000)  # half at each rate
         2.0
@@ -116,6 +118,13 @@ class TraceCursor:
                         return end_s
                     bits -= rate * (until_s - start_s)
                 start_s = until_s
+            if until_s >= latest_s:
+                if until_s == latest_s == inf:
+                    raise LinkError(
+                        f"{payload_bytes:g} bytes never leave: the trace ends in an outage that"
+                        " never ends; loop it, end above 0, or use a method that gives up on a link"
+                    )
+                return inf
             self._advance()
 
 

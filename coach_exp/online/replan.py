@@ -95,6 +95,10 @@ class FollowRate:
         """As the present plans' controller does."""
         return self._now.at_cut(task, plan, moment)
 
+    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """As the present plans' controller does."""
+        return self._now.gave_up(task, plan, moment)
+
     def sent(self, transfer: Transfer) -> None:
         """Told on."""
         self._now.sent(transfer)

@@ -108,12 +108,20 @@ class OnlineController:
         rung = self._rule(permitted(table.rungs, separability), moment.bandwidth_bps, busy_s)
         return Decision("send", bits=rung.widths, separability=separability)
 
+    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """As the wrapped method does; what it answers without the model teaches no cache."""
+        decision = self._inner.gave_up(task, plan, moment)
+        if decision.action == "exit":
+            self._sent.pop(task, None)
+        return decision
+
     def sent(self, transfer: Transfer) -> None:
         """Told on to the wrapped method."""
         self._inner.sent(transfer)
 
     def answered(self, task: int, label: int, now_s: float) -> None:
-        """The cloud's answer moves a centre, where `update = results`."""
+        """The answer of the cloud, or of the end in its place, moves a centre where `update =
+        results`."""
         sent = self._sent.pop(task, None)
         if sent is not None and label >= 0:
             sent.cache.learn(label, sent.feature)

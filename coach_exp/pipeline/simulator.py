@@ -4,6 +4,10 @@ In: a controller, a bandwidth trace, the workload. Out: one record per task. The
 trace exactly. Tasks pass every resource in the order in which they started, so one task after the
 other can be computed; what happened in between (finished transfers, answers) is told to the
 controller before it is asked, in the order of time. Same seed, same records.
+
+Only tasks that give up on the link (`Plan.patience_s`) turn back. What they leave on link and cloud
+is known at once; what becomes of them is decided when that time has come, and the end takes up
+those that it has to finish before it starts a further task.
 """
 
 from array import array
@@ -12,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +38,7 @@ _LOGGED = (  # one row per task; the other columns follow from these
     *("decision", "bits", "payload_bytes", "decided_s", "estimated_bps"),
     *("separability", "predicted"),
 )
+_AT = {name: place for place, name in enumerate(_LOGGED)}
 _WHOLE = ("task", "plan", "bits", "payload_bytes", "predicted")
 
 Progress = Callable[[int], None]
@@ -53,6 +58,25 @@ class _Route:
     waits: bool
     end_heads: bool
     cloud_heads: bool
+    gives_up: bool
+
+
+class _Sending(NamedTuple):
+    """What a task with patience did on the link: first second, seconds held, when each tensor that
+    left whole had left; fewer than it has: the task gives up."""
+
+    start_s: float
+    busy_s: float
+    left_s: list[float]
+
+
+class _Late(NamedTuple):
+    """A task that gives up at `moment_s`."""
+
+    moment_s: float
+    task: int
+    sample: int
+    plan: Plan
 
 
 def simulate(
@@ -89,10 +113,15 @@ class _Run:
         self._half_rtt_s = problem.link.rtt_s / 2
         self._return_s = self._half_rtt_s if problem.link.result_return else 0.0
         self._moment = Moment(0.0, 0, estimator.rate_bps(0.0), 0, problem.outcomes)
+        self._end_free = 0.0  # inf: a task's end part runs, and how long is not decided yet
         self._link_free = self._cloud_free = 0.0
         self._unanswered: list[tuple[float, int, int]] = []  # (finish, task, label): a heap
         self._free_places = deque([0.0] * problem.workload.places)
         self._in_transit: deque[Transfer] = deque()
+        self._giving_up: list[_Late] = []  # a heap
+        self._unfinished: deque[_Late] = deque()  # gave up; wait for the end
+        self._late = 0  # tasks in these two
+        self._fallback: dict[int, float] = {}  # seconds on the end after giving up, by task
         self._routes: dict[int, _Route] = {}
         self._log = array("d")
 
@@ -101,30 +130,36 @@ class _Run:
         workload, controller, moment = self._problem.workload, self._controller, self._moment
         closed_loop = workload.kind in ("single_stream", "saturated")
         unanswered, free_places = self._unanswered, self._free_places
-        end_free = 0.0
+        giving_up, unfinished = self._giving_up, self._unfinished
         for task, (arrival, sample) in enumerate(zip(arrivals, samples, strict=True)):
             if workload.drop and not closed_loop:
                 self._tell(arrival)
                 if not free_places or free_places[0] > arrival:
                     self._log_dropped(task, arrival)
                     continue
-            if not free_places:
-                self._tell(unanswered[0][0])
+            while not free_places:
+                self._tell(self._next_s() if giving_up else unanswered[0][0])
             place = free_places.popleft()
             if closed_loop:
                 arrival = place
+            end_free = self._end_free
             start = place if place > end_free else end_free
             if start < arrival:
                 start = arrival
-            if start > place:
+            if start > place or giving_up:
                 self._tell(start)
+                while start < self._end_free:  # which finishes tasks that gave up first
+                    start = self._end_free
+                    self._tell(start)
             moment.sample = sample
             moment.now_s = start
-            moment.backlog = len(unanswered)
+            moment.backlog = len(unanswered) + self._late
             moment.bandwidth_bps = self._estimator.rate_bps(start)
             plan = controller.choose(task, moment)
             route = self._routes.get(id(plan)) or self._route(plan)
-            end_free = self._run_task(task, sample, arrival, start, route)
+            self._end_free = self._run_task(task, sample, arrival, start, route)
+            if unfinished:
+                self._finish_locally()
             if progress is not None and task % 1024 == 0:
                 progress(task)
         self._tell(inf)
@@ -134,20 +169,69 @@ class _Run:
     def _tell(self, now_s: float) -> None:
         """Tell controller and estimator, in order, what happened up to `now_s`; free places."""
         unanswered, in_transit = self._unanswered, self._in_transit
+        giving_up = self._giving_up
         while True:
-            answer_s = unanswered[0][0] if unanswered else inf
-            if in_transit and in_transit[0].end_s <= answer_s:
-                if in_transit[0].end_s > now_s:
-                    return
-                transfer = in_transit.popleft()
-                self._estimator.sent(transfer)
-                self._controller.sent(transfer)
-            elif unanswered and answer_s <= now_s:
-                finish, task, label = heappop(unanswered)
-                self._free_places.append(finish)
-                self._controller.answered(task, label, finish)
-            else:
+            gives_up = giving_up and giving_up[0].moment_s <= now_s
+            until_s = giving_up[0].moment_s if gives_up else now_s
+            while True:
+                answer_s = unanswered[0][0] if unanswered else inf
+                if in_transit and (sent_s := in_transit[0].end_s) <= answer_s:
+                    if sent_s > until_s:
+                        break
+                    transfer = in_transit.popleft()
+                    self._estimator.sent(transfer)
+                    self._controller.sent(transfer)
+                elif unanswered and answer_s <= until_s:
+                    finish, task, label = heappop(unanswered)
+                    self._free_places.append(finish)
+                    self._controller.answered(task, label, finish)
+                else:
+                    break
+            if not gives_up:
                 return
+            self._give_up(heappop(giving_up))
+
+    def _next_s(self) -> float:
+        """When the next task is answered or gives up."""
+        gives_up_s = self._giving_up[0].moment_s
+        return min(self._unanswered[0][0], gives_up_s) if self._unanswered else gives_up_s
+
+    def _give_up(self, late: _Late) -> None:
+        """Ask what becomes of a task that gives up now; all that happened before has been told."""
+        runs = self._end_free == inf  # a task is on the end
+        backlog = len(self._unanswered) + self._late - 1 + runs
+        rate_bps = self._estimator.rate_bps(late.moment_s)
+        moment = Moment(late.moment_s, backlog, rate_bps, late.sample, self._outcomes)
+        decision = self._controller.gave_up(late.task, late.plan, moment)
+        self._amend(late.task, decided_s=late.moment_s, estimated_bps=rate_bps)
+        if decision.action == "exit":
+            self._fallback[late.task] = 0.0
+            self._answer_late(late, late.moment_s, EXIT, decision.label)
+        else:
+            self._unfinished.append(late)
+            if self._end_free < inf:
+                self._finish_locally()
+
+    def _finish_locally(self) -> None:
+        """The end computes the remaining layers of the tasks that wait for it."""
+        while self._unfinished:
+            late = self._unfinished.popleft()
+            self._end_free = max(self._end_free, late.moment_s) + late.plan.local_s
+            self._fallback[late.task] = late.plan.local_s
+            self._answer_late(late, self._end_free, LOCAL, self._uncut(late.sample))
+
+    def _answer_late(self, late: _Late, finish: float, decision: int, label: int) -> None:
+        self._late -= 1
+        heappush(self._unanswered, (finish, late.task, label))
+        self._amend(late.task, finish_s=finish, decision=decision, predicted=label)
+
+    def _amend(self, task: int, **values: float) -> None:
+        """Change what the log, which has one row for each task, says of a task."""
+        for name, value in values.items():
+            self._log[task * len(_LOGGED) + _AT[name]] = value
+
+    def _uncut(self, sample: int) -> int:
+        return self._outcomes.predict(sample, ()).label if self._outcomes else NOT_SIMULATED
 
     def _route(self, plan: Plan) -> _Route:
         route = _Route(
@@ -160,6 +244,7 @@ class _Run:
             waits=plan.release == "after_decision" and bool(plan.crossing),
             end_heads=any(h.side == "end" for h in plan.heads),
             cloud_heads=any(h.side == "cloud" for h in plan.heads),
+            gives_up=plan.patience_s < inf,
         )
         self._routes[id(plan)] = route
         return route
@@ -180,20 +265,34 @@ class _Run:
             )
             return computed
         if not route.legs:
-            label = self._outcomes.predict(sample, ()).label if self._outcomes else NOT_SIMULATED
+            label = self._uncut(sample)
             self._answer(task, route, arrival, start, computed, LOCAL, label, nan)
             return computed
         bits, size, legs, label, early = route.bits, route.bytes, route.legs, NOT_SIMULATED, None
         if self._outcomes is not None or (decision is not None and decision.bits is not None):
             bits, sizes, label = self._payload(sample, route.plan, decision)
             size, legs = sum(sizes), _legs(route.plan, sizes, route.plan.cloud_work_s)
+        if route.gives_up:
+            released = computed if route.waits else start + legs[0][0]
+            latest = max(computed, released + route.plan.patience_s)
+            sending = self._send_until(latest, task, start, released, legs)
+            if len(sending.left_s) < len(legs):
+                self._log_late(
+                    *(_Late(latest, task, sample, route.plan), route, arrival, start, computed),
+                    *(bits, sending, legs, decision.separability if decision else nan),
+                )
+                return computed
         if route.cloud_heads:
             legs, early = self._at_cloud_heads(task, route.plan, legs)
         if early is not None:
             decision, label = early, early.label
-        link_start, link_busy, cloud_start, cloud_busy = self._offload(
-            task, start, computed if route.waits else 0.0, legs
-        )
+        if route.gives_up:
+            link_start, link_busy, left_s = sending
+            cloud_start, cloud_busy = self._work(left_s, legs)
+        else:
+            link_start, link_busy, cloud_start, cloud_busy = self._offload(
+                task, start, computed if route.waits else 0.0, legs
+            )
         finish = self._cloud_free + self._return_s
         heappush(self._unanswered, (finish, task, label))
         moment = self._moment  # that of the last decision
@@ -206,11 +305,12 @@ class _Run:
         return computed
 
     def _look(self, now_s: float) -> None:
-        """Bring the moment, and what the controller knows, up to `now_s`."""
+        """Bring the moment, and what the controller knows, up to `now_s`, in an end part."""
+        self._end_free = inf
         self._tell(now_s)
         moment = self._moment
         moment.now_s = now_s
-        moment.backlog = len(self._unanswered)
+        moment.backlog = len(self._unanswered) + self._late
         moment.bandwidth_bps = self._estimator.rate_bps(now_s)
 
     def _at_end_heads(self, task: int, start: float, route: _Route) -> Decision | None:
@@ -269,6 +369,39 @@ class _Run:
         self._link_free, self._cloud_free = link_free, cloud_free
         return link_start, link_busy, cloud_start, cloud_busy
 
+    def _send_until(
+        self, latest: float, task: int, start: float, released: float, legs: tuple[Leg, ...]
+    ) -> _Sending:
+        """The link alone, as in `_offload`, up to `latest`: the transfer that would outlast it is
+        abandoned there, and one that could begin only then never has the link."""
+        link_start, link_busy = -1.0, 0.0
+        left: list[float] = []
+        for ready_s, size, _ in legs:
+            begin = max(start + ready_s, released, self._link_free)
+            end = self._cursor.finish(begin, size, latest) if begin <= latest else inf
+            if end > latest:
+                if begin < latest:
+                    link_start = link_start if left else begin
+                    link_busy += latest - begin
+                    self._link_free = latest
+                break
+            link_start = link_start if left else begin
+            link_busy += end - begin
+            self._link_free = end
+            self._in_transit.append(Transfer(task, size, begin, end))
+            left.append(end)
+        return _Sending(link_start, link_busy, left)
+
+    def _work(self, left_s: Sequence[float], legs: tuple[Leg, ...]) -> tuple[float, float]:
+        """The cloud's work on the tensors that have left: its start and its seconds."""
+        cloud_start, cloud_busy = -1.0, 0.0
+        for left, (_, _, work) in zip(left_s, legs, strict=False):
+            self._cloud_free = max(self._cloud_free, left + self._half_rtt_s)
+            cloud_start = self._cloud_free if cloud_start < 0 else cloud_start
+            self._cloud_free += work
+            cloud_busy += work
+        return cloud_start, cloud_busy
+
     def _at_cloud_heads(
         self, task: int, plan: Plan, legs: tuple[Leg, ...]
     ) -> tuple[tuple[Leg, ...], Decision | None]:
@@ -307,6 +440,36 @@ class _Run:
              moment.now_s, moment.bandwidth_bps, separability, label]
         )  # fmt: skip
 
+    def _log_late(
+        self,
+        late: _Late,
+        route: _Route,
+        arrival: float,
+        start: float,
+        computed: float,
+        bits: int,
+        sending: _Sending,
+        legs: tuple[Leg, ...],
+        separability: float,
+    ) -> None:
+        """A task that will give up. What it was sent for is spent; the rest is filled in then."""
+        moment_s, task, _, _ = late
+        heappush(self._giving_up, late)
+        self._late += 1
+        link_start = link_end = cloud_start = cloud_end = moment_s
+        cloud_busy, size = 0.0, 0
+        if sending.busy_s > 0 or sending.left_s:
+            link_start, link_end = sending.start_s, self._link_free
+        if sending.left_s:
+            cloud_start, cloud_busy = self._work(sending.left_s, legs)
+            cloud_end = self._cloud_free
+            size = sum(leg[1] for leg in legs[: len(sending.left_s)])
+        self._log.extend(
+            [task, route.number, arrival, start, computed, link_start, link_end, sending.busy_s,
+             cloud_start, cloud_end, cloud_busy, nan, NOT_SIMULATED, bits if sending.left_s else 0,
+             size, nan, nan, separability, NOT_SIMULATED]
+        )  # fmt: skip
+
     def _log_dropped(self, task: int, arrival: float) -> None:
         self._log.extend(
             [task, NOT_SIMULATED, *[arrival] * 5, 0.0, arrival, arrival, 0.0, arrival,
@@ -326,6 +489,9 @@ class _Run:
         columns["true_bps"] = trace.at(columns["decided_s"])
         columns["dropped"] = decision == DROPPED
         columns["fallback"] = np.zeros(len(decision), dtype=bool)
+        gave_up = list(self._fallback)
+        columns["fallback"][gave_up] = True
+        columns["end_busy_s"][gave_up] += list(self._fallback.values())
         columns["label"] = self._labels(samples, lambda o, s: o.true_label(s))
         columns["uncut"] = self._labels(samples, lambda o, s: o.uncut(s))
         columns["video"] = self._labels(samples, lambda o, s: o.video(s))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coach_exp.planner.cost_model import CostModel
-from coach_exp.planner.min_cut import WeightedCut, Weights, weighted_min_cut
+from coach_exp.planner.min_cut import MinCuts, WeightedCut, Weights, weighted_min_cut
 from coach_exp.planner.planning import Planner
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet
@@ -61,15 +61,13 @@ def mixture_bound(model: CostModel) -> MixtureBound:
     Each round solves a small linear programme over the cuts found so far, then asks for the minimum
     cut at its weights; no better cut means that no mixture beats the programme's value.
     """
+    minimum = MinCuts(model)
     weights = Weights(1 / 3, 1 / 3, 1 / 3)
-    cuts: list[WeightedCut] = [
-        weighted_min_cut(model, w)
-        for w in (weights, Weights(1, 0, 0), Weights(0, 1, 0), Weights(0, 0, 1))
-    ]
+    cuts = minimum.least([weights, Weights(1, 0, 0), Weights(0, 1, 0), Weights(0, 0, 1)])
     bound, shares = 0.0, np.zeros(0)
     for _ in range(MOST_CUTS):
         period_s, weights, shares = _programme(cuts)
-        found = weighted_min_cut(model, weights)
+        (found,) = minimum.least([weights])
         bound = max(bound, found.value)
         if bound >= period_s * (1 - GAP):
             break

@@ -59,6 +59,11 @@ def _cut(plan: Plan) -> str:
     return f"{plan.cut_name} ({count}{_GLUE}layer{'s' * (count > 1)})"
 
 
+def remarks(plans: Mapping[str, PlanSet]) -> list[str]:
+    """What the methods have to say about their plans for the link's initial rate."""
+    return [f"{method}: {remark}" for method, made in plans.items() for remark in made.remarks]
+
+
 def online_notes(plans: Mapping[str, Plan]) -> list[str]:
     """What each method's online part rests on, in a sentence; and what a guarantee can certify."""
     notes = []

@@ -6,6 +6,7 @@ In: `Records`. Out: `timeline.json` in Chrome's trace event format.
 
 import json
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,18 @@ def _named(event: str, track: int, name: str = "") -> dict[str, Any]:
     return {"ph": "M", "pid": _PROCESS, "tid": track, "name": event, "args": {"name": name}}
 
 
+def _spans(task: TaskRecord, resource: str) -> Iterator[tuple[float, float]]:
+    """When the task had the resource: once, but for what the end finished after a task gave up."""
+    start_s, end_s = (getattr(task, f"{resource}_{edge}_s") for edge in ("start", "end"))
+    yield start_s, end_s
+    if resource == "end" and task.fallback and task.decision == "local":
+        yield task.finish_s - (task.end_busy_s - (end_s - start_s)), task.finish_s
+
+
 def _slices(tasks: list[TaskRecord], resource: str, track: int) -> Iterator[dict[str, Any]]:
     free_ns = 0
-    for task in sorted(tasks, key=lambda t: float(getattr(t, f"{resource}_start_s"))):
-        start_s, end_s = (getattr(task, f"{resource}_{edge}_s") for edge in ("start", "end"))
+    spans = [(*span, task) for task in tasks for span in _spans(task, resource)]
+    for start_s, end_s, task in sorted(spans, key=itemgetter(0)):
         start_ns, end_ns = max(free_ns, round(start_s * 1e9)), round(end_s * 1e9)
         if end_ns <= start_ns:
             continue  # the task did not use this resource

@@ -116,8 +116,13 @@ class Controller(Protocol):
         `after_decision` plan is ready.
         """
 
+    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """Exit with what the end knows, or go on: the end computes the remaining layers. Asked when
+        the link has kept the task for longer than the plan's patience.
+        """
+
     def sent(self, transfer: Transfer) -> None:
-        """A transfer has finished."""
+        """A transfer has finished; of those that were abandoned nothing is told."""
 
     def answered(self, task: int, label: int, now_s: float) -> None:
         """The answer of a task is known on the end."""
@@ -172,6 +177,10 @@ class FixedPlans:
     def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
         """Sends at the plan's bits."""
         return SEND
+
+    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+        """The end finishes the task."""
+        return GO_ON
 
     def sent(self, transfer: Transfer) -> None:
         """Learns nothing."""

@@ -102,6 +102,10 @@ class Plan:
     cut. `lower_bound` bounds the objective of every plan, where known. `online` is what is decided
     at the cut, None where every task is sent as planned; deciding and packing take `decision_s`,
     which `stage_s.end_s` includes. The plan was made for a link of `link_bps`.
+
+    A task whose last byte has not left the end `patience_s` seconds after its first tensor could
+    be sent gives up, though not before its end part is over. If the end then has to compute the
+    remaining layers itself, that takes `local_s` seconds more.
     """
 
     end_layers: tuple[str, ...]
@@ -117,6 +121,8 @@ class Plan:
     heads: tuple[DecisionPoint, ...] = ()
     decision_s: float = 0.0
     link_bps: float = 0.0
+    patience_s: float = inf
+    local_s: float = 0.0
     evaluations: int = 0
     lower_bound: float | None = None
     online: SemanticTable | None = field(default=None, compare=False, repr=False)
@@ -149,6 +155,8 @@ class Plan:
             "overlap_s": {"link": self.overlap_s.link_s, "cloud": self.overlap_s.cloud_s},
             "decision_s": self.decision_s,
             "link_bps": self.link_bps,
+            "patience_s": self.patience_s if self.patience_s < inf else None,
+            "local_s": self.local_s,
             "latency_s": self.latency_s,
             "objective": {
                 "name": self.objective.name,

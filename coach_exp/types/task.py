@@ -20,10 +20,15 @@ class TaskRecord:
 
     `end_busy_s`, `link_busy_s` and `cloud_busy_s` are the seconds the task held the resource (less
     than end - start where it waited inside the stage). `bits` is the widest crossing tensor's, 0
-    when nothing was sent. `decision` is `local` (the plan sends nothing), `exit` (answered early)
-    or `send`. `decided_s` is when the controller was last asked on the end about the task, and
-    `estimated_bps` and `true_bps` are of that moment. Labels and
-    `video`, which the sample belongs to, are -1 where the model was not run.
+    when nothing was sent. `decision` is `local` (answered by the whole model on the end), `exit`
+    (answered early) or `send`. `decided_s` is when the controller was last asked on the end about
+    the task, and `estimated_bps` and `true_bps` are of that moment. Labels and `video`, which the
+    sample belongs to, are -1 where the model was not run.
+
+    `fallback` marks a task that gave up on the link. `payload_bytes` and `bits` are then of the
+    tensors that had left whole, `link_busy_s` counts the abandoned transfer too, and the cloud's
+    work on what arrived is spent. `end_end_s` stays the end of its end part; if the end finished
+    the task (`local`), `end_busy_s` includes that, which took the last seconds before `finish_s`.
     """
 
     task: int

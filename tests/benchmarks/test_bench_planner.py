@@ -15,6 +15,7 @@ from coach_exp.planner.planning import Planner
 
 sys.path.append(str(Path(__file__).parents[1]))
 from graphs import chain, problem
+from networks import full_size
 
 BRANCHES = (3, 6, 6, 4)  # layers: 1×1; 1×1 and 3×3; 1×1 and 5×5; pooling and 1×1
 BLOCKS = 9
@@ -83,30 +84,7 @@ def test_inception(benchmark, search):
 
 @pytest.fixture(scope="module", params=["resnet101", "googlenet"])
 def captured(request):
-    """A full-size network on the Xavier NX and the A6000, at 4 bits and 10 Mbps."""
-    torchvision = pytest.importorskip("torchvision")
-    import torch
-    from omegaconf import OmegaConf
-
-    from coach_exp.profiling.capture import capture
-    from coach_exp.profiling.device import DeviceSpec, analytic
-    from coach_exp.quant.affine import UniformAffine
-    from coach_exp.quant.precision import FixedBits
-    from coach_exp.types.method import Link, Problem
-    from coach_exp.types.workload import Workload
-
-    arguments = {"googlenet": {"init_weights": False, "aux_logits": False}}
-    with torch.device("meta"):
-        model = getattr(torchvision.models, request.param)(**arguments.get(request.param, {}))
-    graph = capture(model, (3, 224, 224)).graph
-    conf = Path(__file__).parents[2] / "conf"
-    end, cloud = (
-        analytic(graph, DeviceSpec.from_config(OmegaConf.to_container(OmegaConf.load(conf / name))))
-        for name in ("device/nx.yaml", "cloud/a6000.yaml")
-    )
-    bits = FixedBits(4, graph.input.name)
-    workload = Workload("saturated", 1)
-    return Problem(graph, end, cloud, Link(10e6), UniformAffine(), bits, workload)
+    return full_size(request.param)
 
 
 @pytest.mark.benchmark(group="captured")

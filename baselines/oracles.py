@@ -1,0 +1,52 @@
+"""Exact oracles: the best of all cuts with the fewest bits that keep the accuracy budget.
+
+What they decide, and when: for the link's rate, the cut of least latency of one task
+(`oracle_latency`, by the one-task schedule) or of least longest stage (`oracle_bottleneck`), by
+looking at every cut. Widths are those of the shared table Q(v): neither objective ever grows when a
+tensor is sent with fewer bits, so of each tensor the fewest that keep the budget are best; several
+crossing tensors are raised together, widest first, until the cut keeps it. Tensors that no
+promising cut uses count as having the least width, which only makes other cuts look better than
+they are, so the cut that is found is best among all.
+
+What they cannot do: mix plans, exit early, follow content. They bound single plans, not methods
+that decide by task. A model of more cuts than `limit` is refused.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from coach_exp.planner.planning import Planner
+from coach_exp.types.errors import ConfigError
+from coach_exp.types.method import Controller, FixedPlans, Problem
+from coach_exp.types.plan import PlanSet
+
+Objective = Literal["latency", "bottleneck"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle:
+    """The exact optimum by one objective."""
+
+    name: str
+    objective: Objective
+    limit: int = 2_000_000
+
+    def __post_init__(self) -> None:
+        if self.objective not in get_args(Objective):
+            raise ConfigError(
+                f"method.objective = {self.objective!r}: it must be one of "
+                f"{list(get_args(Objective))}"
+            )
+
+    def view(self, problem: Problem) -> Problem:
+        """As it is."""
+        return problem
+
+    def plan(self, problem: Problem) -> PlanSet:
+        """The best of all cuts. Raises InfeasibleError above `limit`, or when none is allowed."""
+        planner = Planner("exhaustive", self.objective, limit=self.limit, overlap_limited=False)
+        return PlanSet((planner.plan(problem),))
+
+    def controller(self, plans: PlanSet) -> Controller:
+        """Decides nothing."""
+        return FixedPlans(plans)

@@ -10,10 +10,10 @@ least max{T_e, T_t, T_c} among the minimum cuts of α·T_e + T_t + γ·T_c for m
 (1, 1) among them it is at most 3 times the optimum. If even DSH cannot keep up, DADS asks for a
 lower sampling rate. A saturated stream counts as Q = ∞, a single stream as Q = 0.
 
-What it cannot do: change the precision or compress (its payloads are float32), exit early, mix two
-cuts, overlap the stages of one task when it plans. Half of the round trip is in no stage, for it
-as for all methods. On a chain at a light load its cut is Neurosurgeon's, so there it cannot be
-faster for a task that waits for no other.
+What it cannot do: change the precision or compress (its payloads are float32, uncompressed), exit
+early, mix two cuts, overlap the stages of one task when it plans. T_t is bytes over rate, without
+the round trip. On a chain at a light load its cut is Neurosurgeon's where there is no round trip,
+so there it cannot be faster for a task that waits for no other.
 
 Where we depart from it:
 - Eq. (4) has no arcs from consumer to producer, so it may place a layer on the end whose input is

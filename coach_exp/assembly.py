@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from coach_exp.config import (
     Analytic,
+    BitshuffleGroup,
     Config,
     EwmaGroup,
     HarmonicGroup,
@@ -31,6 +32,7 @@ from coach_exp.network.trace_files import load_trace
 from coach_exp.online.decision_cost import host_decision_s
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.quant.affine import UniformAffine
+from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.quant.precision import FixedBits, SearchedBits
 from coach_exp.results.provenance import code
 from coach_exp.types.errors import ConfigError
@@ -41,6 +43,7 @@ from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.progress import Progress
 
 if TYPE_CHECKING:
+    from coach_exp.learning.jpeg import Jpeg
     from coach_exp.learning.models import ModelSpec
     from coach_exp.learning.outcomes import TorchOutcomes
     from coach_exp.learning.video import Splits
@@ -123,7 +126,22 @@ class Builder:
             workload=config.workload.workload(self._stream_samples),
             raw_input_may_cross=config.input.encoding != "forbidden",
             t_max_s=None if limit_ms is None else limit_ms / 1e3,
+            measured_bytes=self._input_file_bytes(graph.input.name),
         )
+
+    def _input_file_bytes(self, input_layer: str) -> dict[str, int]:
+        """What a JPEG input takes on average on the calibration split, by layer; empty where the
+        codec knows the input's size. Raises ConfigError where there are no pictures to measure."""
+        if self.config.input.encoding == "jpeg" and not self.trained:
+            raise ConfigError(
+                "input.encoding = jpeg: the size of a file is measured on the calibration split's "
+                "pictures, and without trained weights there are none; use input.encoding=uint8 or "
+                "float32, or a torch model with weights other than none"
+            )
+        if self._jpeg is None:
+            return {}
+        mean_bytes = self._jpeg.mean_bytes(self._splits.calib, self.cache)
+        return {input_layer: self.codec.header_bytes + round(mean_bytes)}
 
     def trace(self) -> Trace:
         """The link's true rate over time."""
@@ -155,6 +173,8 @@ class Builder:
     def codec(self) -> Codec:
         """The quantiser of crossing tensors."""
         given = self.config.quantizer
+        if isinstance(given, BitshuffleGroup):
+            return BitshuffleLz4(given.header_bytes)
         return UniformAffine(given.header_bytes, given.per_channel)
 
     def bits(self, input_layer: str) -> BitTable:
@@ -228,6 +248,14 @@ class Builder:
 
     # --- Data and answers -------------------------------------------------------------------------
 
+    @property
+    def _jpeg(self) -> "Jpeg | None":
+        """How the raw input crosses, where it does as a file."""
+        from coach_exp.learning.jpeg import Jpeg
+
+        given = self.config.input
+        return Jpeg(given.jpeg_quality, self._spec.input_size) if given.encoding == "jpeg" else None
+
     @cached_property
     def _settings(self) -> Any:
         from coach_exp.learning.datasets import data_settings
@@ -273,6 +301,7 @@ class Builder:
             getattr(splits, split),
             self.codec,
             self.cache,
+            jpeg=self._jpeg,
             progress=self._progress,
             exit_training=ExitTraining(
                 splits.train,

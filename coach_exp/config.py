@@ -159,12 +159,19 @@ class PlannerGroup(_Group):
     weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 
 
-class Quantizer(_Group):
-    """The codec of crossing tensors."""
+class UaqGroup(_Group):
+    """See `quant.affine.UniformAffine`."""
 
     kind: Literal["uaq"]
     header_bytes: NonNegativeInt
     per_channel: bool
+
+
+class BitshuffleGroup(_Group):
+    """See `quant.bitshuffle.BitshuffleLz4`."""
+
+    kind: Literal["bitshuffle_lz4"]
+    header_bytes: NonNegativeInt
 
 
 Width = Literal[1, 2, 3, 4, 5, 6, 7, 8, 16, 32]
@@ -254,11 +261,12 @@ class Tracking(_Group):
 class Input(_Group):
     """How the raw input crosses the link, for every method alike."""
 
-    encoding: Literal["uint8", "float32", "forbidden"]
+    encoding: Literal["uint8", "float32", "jpeg", "forbidden"]
+    jpeg_quality: int = Field(ge=1, le=100)
 
     @property
     def bits(self) -> int:
-        """Bits per element of the raw input."""
+        """Bits per element of the raw input, before a JPEG file is made of it."""
         return 32 if self.encoding == "float32" else 8
 
 
@@ -331,7 +339,7 @@ class Config(_Group):
     estimator: Annotated[EwmaGroup | HarmonicGroup | OracleGroup, Field(discriminator="kind")]
     method: MethodGroup
     planner: PlannerGroup
-    quantizer: Quantizer
+    quantizer: Annotated[UaqGroup | BitshuffleGroup, Field(discriminator="kind")]
     precision: Annotated[FixedPrecision | SearchedPrecision, Field(discriminator="kind")]
     cache: CacheGroup
     replan: ReplanGroup

@@ -33,6 +33,7 @@ from coach_exp.planner.certificate import certified
 from coach_exp.planner.cost_model import boundaries
 from coach_exp.planner.pareto import pareto_front
 from coach_exp.quant.precision import SearchedBits
+from coach_exp.quant.sizes import mean_bytes
 from coach_exp.results import report, tracking
 from coach_exp.results.explain import explain, main_plan
 from coach_exp.results.figures import gantt, throughput_plot
@@ -364,7 +365,7 @@ def _precision(raw: DictConfig, config: Config, call: Invocation, display: Displ
         layer = graph.layers[place]
         table.settle([layer.name])
         sent = (Crossing(layer.name, table.bits(layer.name)),)
-        size = builder.codec.expected_bytes(layer.elements, sent[0].bits, layer.rows)
+        size = mean_bytes(stream, sent, graph, builder.codec)[layer.name]
         labels = np.array([stream.predict(i, sent).label for i in range(stream.samples)])
         judged = drop(uncut, labels == truth).scaled(100)
         rows.append(

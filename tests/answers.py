@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.types.outcomes import Crossing, ExitAnswer, Prediction
+from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Prediction, TensorSize
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,13 @@ class Answers:
 
     def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
         return self.features[sample]
+
+    def through(self, codec: Codec) -> "Answers":
+        """Labels and sizes are given, whatever the codec."""
+        return self
+
+    def tensor_size(self, layer: str) -> TensorSize:
+        return TensorSize(self.payload_bytes)
 
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
         bits = max((tensor.bits for tensor in crossing), default=0)

@@ -288,6 +288,29 @@ def test_tensors_are_dropped_after_their_last_use() -> None:
     assert run.result.shape == (1, 5)
 
 
+def test_results_in_between_can_be_kept_on_the_cloud() -> None:
+    captured = diamond()
+    x = torch.randn(2, 3, 8, 8)
+    expected = captured.features(x, ["relu_1", "light", "pool"])
+    head, tail = split(captured, ["input", "conv", "relu", "heavy"], kept=["light", "pool"])
+    run, sent = tail.start(), dict(head.run(x))
+    run.feed("relu", sent["relu"])
+    assert torch.equal(run.kept("light"), expected["light"])
+    with pytest.raises(CutError, match=r"'pool' has no result yet: it waits for \['heavy'\]"):
+        run.kept("pool")
+    run.feed("heavy", sent["heavy"])
+    assert torch.equal(run.kept("light"), expected["light"])
+    assert torch.equal(run.kept("pool"), expected["pool"])
+    assert torch.equal(run.result, captured.run(x))
+    with pytest.raises(CutError, match=r"'relu_1' is not kept .*\['light', 'pool'\] are"):
+        run.kept("relu_1")
+
+
+def test_what_is_on_the_end_cannot_be_kept_on_the_cloud() -> None:
+    with pytest.raises(CutError, match=r"\['conv'\] are to be kept on the cloud"):
+        split(diamond(), ["input", "conv", "relu"], kept=["conv", "pool"])
+
+
 def test_device_only_sends_nothing_and_cloud_only_sends_the_input() -> None:
     captured = diamond()
     x = torch.randn(2, 3, 8, 8)

@@ -99,6 +99,33 @@ def test_an_analytic_profile_covers_the_graph_and_says_where_it_comes_from() -> 
     assert profile.provenance["spec"]["peak_flops"] == 1000
 
 
+def test_an_exit_head_takes_as_long_as_its_layers() -> None:
+    block = Layer("block", shape=(1, 1, 1), elements=1, kind="conv")
+    spec = dataclasses.replace(TOY, peak_flops=1e12, memory_bytes_per_s=1e12)
+    # conv, norm, ReLU, mean, scores, confidence are launched; nothing is left to average
+    assert spec.exit_seconds(block, 2) == pytest.approx(6 * 0.5)
+    large = dataclasses.replace(block, shape=(1, 9, 9), elements=81)
+    assert spec.exit_seconds(large, 2) == pytest.approx(7 * 0.5)
+    slow = dataclasses.replace(spec, peak_flops=1000)  # 2 · 128 · 9 FLOPs at 500 a second, and
+    assert spec.launch_s * 4 + 2 * 128 * 9 / 500 + 2 * 128 * 2 / 250 == pytest.approx(
+        slow.exit_seconds(block, 2)
+    )
+
+
+def test_exit_times_are_in_a_profile_slowed_with_it_and_kept(tmp_path: Path) -> None:
+    graph = small().graph
+    profile = analytic(graph, TOY)
+    expected = [TOY.exit_seconds(layer, 2) for layer in graph.layers]
+    assert profile.exit_seconds(graph) == pytest.approx(expected)
+    assert profile.slowed(3).exit_seconds(graph) == pytest.approx([3 * s for s in expected])
+    save_profile(profile, tmp_path / "p.json")
+    assert load_profile(tmp_path / "p.json").exit_seconds(graph) == pytest.approx(expected)
+    unknown = dataclasses.replace(profile, exit_s={})
+    assert set(unknown.exit_seconds(graph)) == {0.0}
+    with pytest.raises(ProfileError, match=r"gives layer '0' -1 s"):
+        dataclasses.replace(profile, exit_s={"0": -1})
+
+
 def nx(**changes: Any) -> dict[str, Any]:
     config: Any = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/device/nx.yaml"))
     return {key: value for key, value in (config | changes).items() if value is not None}
@@ -192,20 +219,23 @@ def test_a_slow_layer_is_seen_to_be_slow() -> None:
     assert profile.layer_s["1"] > 2 * profile.layer_s["0"]  # it has over 3,000 times the FLOPs
 
 
-def test_a_saved_host_profile_without_decisions_is_completed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "times"), [("decisions", "decision_s"), ("exits", "exit_s")])
+def test_a_saved_host_profile_without_decisions_or_exits_is_completed(
+    tmp_path: Path, kind: str, times: str
+) -> None:
     captured = capture(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (3, 2, 2))
     asked = list[int]()
 
-    def decisions(graph: LayerGraph) -> dict[str, float]:
+    def measured(graph: LayerGraph) -> dict[str, float]:
         asked.append(len(graph))
         return dict.fromkeys((layer.name for layer in graph.layers), 0.5)
 
-    quick = {"torch_device": "cpu", "repeats": 2, "warmup": 0}
+    quick: dict[str, Any] = {"torch_device": "cpu", "repeats": 2, "warmup": 0}
     plain = host_profile(captured, tmp_path, **quick)
-    first, again = (host_profile(captured, tmp_path, **quick, decisions=decisions) for _ in "ab")
-    assert not plain.decision_s
-    assert first.layer_s == plain.layer_s
-    assert set(first.decision_s.values()) == {0.5}
+    first, again = (host_profile(captured, tmp_path, **quick, **{kind: measured}) for _ in "ab")
+    assert not getattr(plain, times)
+    assert first == dataclasses.replace(plain, **{times: getattr(first, times)})
+    assert set(getattr(first, times).values()) == {0.5}
     assert again == first
     assert len(asked) == 1
 

@@ -15,6 +15,7 @@ from coach_exp.learning.exit_cost import host_exit_s
 from coach_exp.learning.exit_fitting import best_temperature, fit_heads, nll, split_scores
 from coach_exp.learning.exit_heads import ExitHeads
 from coach_exp.learning.exit_training import ExitTraining
+from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.models import ModelSpec, preprocess
 from coach_exp.learning.outcomes import TorchOutcomes
 from coach_exp.learning.training import Training
@@ -237,6 +238,31 @@ def test_heads_on_the_cloud_are_those_on_the_end_where_nothing_is_lost(outcomes,
     crossing = tuple(Crossing(layer, 32) for layer in cut)
     for layer in behind:
         assert said(outcomes, layer, crossing) == said(outcomes, layer)
+
+
+def test_heads_hear_what_their_own_codec_makes_of_a_tensor(outcomes, cache):
+    other = UniformAffine(per_channel=True)
+    crossing = (Crossing("relu", 1),)
+    through = outcomes.through(other)
+    assert said(through, "relu") == said(outcomes, "relu")  # on the end there is no codec
+    assert said(through, "out", crossing) != said(outcomes, "out", crossing)
+    alone = TorchOutcomes(WEIGHTS, STREAM, other, cache, exit_training=EXIT_TRAINING)
+    assert said(alone.with_exits(LAYERS), "out", crossing) == said(through, "out", crossing)
+    assert answers(cache).through(other).with_exits(LAYERS).predict(0, crossing) == through.predict(
+        0, crossing
+    )
+    assert through.through(CODEC) is outcomes
+
+
+def test_heads_on_the_cloud_see_what_comes_out_of_a_file(cache):
+    jpeg, crossing = Jpeg(5, 12), (Crossing("input", 8),)
+    outcomes = TorchOutcomes(
+        WEIGHTS, STREAM, CODEC, cache, jpeg=jpeg, batch_size=25, exit_training=EXIT_TRAINING
+    ).with_exits(LAYERS)
+    seen = replace(STREAM, frames=jpeg.decode(jpeg.encode(STREAM.frames)))
+    expected = said(answers(cache, seen).with_exits(LAYERS), "out")
+    assert said(outcomes, "out", crossing) == expected
+    assert said(outcomes, "out") != expected
 
 
 def test_the_raw_image_loses_nothing_either(outcomes):

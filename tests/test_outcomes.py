@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.memo import digest
-from coach_exp.learning.models import ModelSpec, preprocess
+from coach_exp.learning.models import ModelSpec, preprocess, resize
 from coach_exp.learning.outcomes import TorchOutcomes
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
 from coach_exp.quant.affine import UniformAffine
+from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.types.errors import ConfigError, CutError, GraphError
-from coach_exp.types.outcomes import Crossing, Prediction
+from coach_exp.types.outcomes import Crossing, Prediction, TensorSize
 
 SAMPLES = 37
 CODEC = UniformAffine()
@@ -307,3 +309,143 @@ def test_flips_are_the_answers_that_differ_when_asked_alone(outcomes, weights, d
     np.savez(kept, labels=batched)
     again = TorchOutcomes(weights, data, CODEC, tmp_path)
     assert (again.flips(SAMPLES), again.flips(5)) == (3, 1)
+
+
+# Another codec
+
+
+def test_another_codec_sends_other_bytes_of_the_same_model(outcomes, weights, data):
+    other = outcomes.through(BitshuffleLz4())
+    stem = (Crossing("relu", 8),)
+    model = weights.load()
+    with torch.inference_mode():
+        tensors = model.relu(model.stem(preprocess(data.frames, 16))).numpy()
+    sizes = [len(BitshuffleLz4().encode(tensor, 8)) for tensor in tensors]
+    assert [other.predict(i, stem).payload_bytes for i in range(SAMPLES)] == [(n,) for n in sizes]
+    assert len(set(sizes)) > 1
+    assert labels(other, stem) == labels(outcomes, stem)  # nothing is lost beyond the grid
+    assert uncut(other) == uncut(outcomes)
+    assert (other.feature(3, ("relu",)) == outcomes.feature(3, ("relu",))).all()
+    assert other.true_label(5) == outcomes.true_label(5)
+
+
+def test_the_same_codec_gives_the_same_answers_object(outcomes):
+    other = outcomes.through(BitshuffleLz4())
+    assert other is not outcomes
+    assert outcomes.through(BitshuffleLz4()) is other
+    assert other.through(BitshuffleLz4(30)).through(UniformAffine()) is outcomes
+
+
+def test_what_no_codec_touches_is_computed_once(weights, data, tmp_path):
+    passes = []
+    first = TorchOutcomes(
+        weights, data, CODEC, tmp_path, batch_size=SAMPLES, progress=lambda *at: passes.append(at)
+    )
+    other = first.through(BitshuffleLz4())
+    for each in (other, first):
+        each.uncut(0)
+        each.predict(0, STEM)
+        each.feature(0, ("relu",))
+    assert [what for what, *_ in passes] == ["uncut model", "relu"]
+
+
+def test_answers_through_another_codec_are_kept_as_well(outcomes, weights, data, tmp_path):
+    expected = labels(outcomes.through(BitshuffleLz4()), STEM)
+    assert outcomes.tensor_size("relu") == TensorSize(6 * 49, 6)
+    gone = replace(weights, checkpoint=tmp_path / "gone.pt")
+    again = TorchOutcomes(gone, data, CODEC, tmp_path).through(BitshuffleLz4())
+    assert labels(again, STEM) == expected
+    assert again.tensor_size("relu") == TensorSize(6 * 49, 6)
+
+
+def test_sizes_of_tensors_are_those_of_the_model(outcomes):
+    assert outcomes.tensor_size("input") == TensorSize(3 * 16 * 16, 3)
+    assert outcomes.tensor_size("left") == TensorSize(4 * 49, 4)
+    assert outcomes.tensor_size("scores") == TensorSize(20, 20)
+    with pytest.raises(GraphError, match="no layer 'rihgt'"):
+        outcomes.tensor_size("rihgt")
+
+
+# The raw input as a JPEG file
+
+INPUT = (Crossing("input", 8),)
+
+
+@pytest.fixture
+def smooth(data) -> VideoDataset:
+    """Pictures of a few soft patches, as a camera's are: noise would not be JPEG's business."""
+    coarse = np.random.default_rng(2).integers(0, 256, (SAMPLES, 4, 4, 3), dtype=np.uint8)
+    return replace(data, frames=resize(coarse, 16))
+
+
+@pytest.mark.parametrize("side", [16, 24])
+def test_the_input_goes_through_real_files(weights, smooth, tmp_path, side):
+    jpeg = Jpeg(quality=5, side=side)
+    outcomes = TorchOutcomes(weights, smooth, CODEC, tmp_path, jpeg=jpeg, batch_size=10)
+    files = jpeg.encode(smooth.frames)
+    assert all(file.startswith(b"\xff\xd8") for file in files)
+    pictures = jpeg.decode(files)
+    assert pictures.shape == (SAMPLES, side, side, 3)
+    model = weights.load()
+    with torch.inference_mode():
+        expected, whole = (
+            model(preprocess(seen, 16)).argmax(dim=1).tolist() for seen in (pictures, smooth.frames)
+        )
+    found = [outcomes.predict(i, INPUT) for i in range(SAMPLES)]
+    assert [each.label for each in found] == expected
+    assert [each.payload_bytes for each in found] == [(24 + len(file),) for file in files]
+    assert outcomes.tensor_size("input") == TensorSize(3 * side**2, 3)
+    assert expected != whole  # quality 5 costs something
+    assert uncut(outcomes) == whole
+    assert labels(outcomes, (Crossing("input", 32),)) == whole  # as floats it is no file
+
+
+def test_a_file_counts_the_header_of_the_codec_that_is_asked(weights, smooth, tmp_path):
+    jpeg = Jpeg(90, 16)
+    outcomes = TorchOutcomes(weights, smooth, CODEC, tmp_path, jpeg=jpeg)
+    wide = outcomes.through(BitshuffleLz4(header_bytes=100))
+    (plain,), (padded,) = (each.predict(4, INPUT).payload_bytes for each in (outcomes, wide))
+    assert padded - plain == 100 - 24
+    sizes = [outcomes.predict(i, INPUT).payload_bytes[0] - 24 for i in range(SAMPLES)]
+    assert jpeg.mean_bytes(smooth, tmp_path) == pytest.approx(np.mean(sizes))
+
+
+def test_files_of_other_quality_and_size_have_answers_of_their_own(weights, smooth, tmp_path):
+    def first_bytes(jpeg: Jpeg | None) -> int:
+        outcomes = TorchOutcomes(weights, smooth, CODEC, tmp_path, jpeg=jpeg)
+        return outcomes.predict(0, INPUT).payload_bytes[0]
+
+    ways = [None, Jpeg(90, 16), Jpeg(40, 16), Jpeg(90, 40)]
+    assert len({first_bytes(way) for way in ways}) == 4
+    assert [first_bytes(way) for way in ways] == [first_bytes(way) for way in ways]
+    assert len(list((tmp_path / "outcomes").iterdir())) == 1
+
+
+class Skips(nn.Module):
+    """The input is needed twice: by the first layer and, pooled, by the last."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 4, stride=4)
+        self.small = nn.AvgPool2d(4)
+        self.scores = nn.Linear(9, num_classes)
+
+    def forward(self, x):
+        both = torch.cat([self.stem(x), self.small(x)], dim=1)
+        return self.scores(both.mean((2, 3)))
+
+
+@pytest.mark.parametrize("jpeg", [None, Jpeg(10, 16)])
+def test_an_input_that_crosses_beside_a_tensor_keeps_its_own_way(smooth, tmp_path, jpeg):
+    skips = Weights(ModelSpec(f"{__name__}.Skips", input_size=16), 20, "none", "skips")
+    outcomes = TorchOutcomes(skips, smooth, CODEC, tmp_path, jpeg=jpeg, batch_size=10)
+    found = [outcomes.predict(i, (*INPUT, Crossing("stem", 32))) for i in range(SAMPLES)]
+    model, frames = skips.load(), smooth.frames
+    seen = frames if jpeg is None else jpeg.decode(jpeg.encode(frames))
+    with torch.inference_mode():
+        x, raw = preprocess(seen, 16), preprocess(frames, 16)
+        both = torch.cat([model.stem(raw), model.small(x)], dim=1)
+        expected = model.scores(both.mean((2, 3))).argmax(dim=1).tolist()
+    assert [each.label for each in found] == expected
+    first = 768 if jpeg is None else len(jpeg.encode(frames[7:8])[0])
+    assert found[7].payload_bytes == (24 + first, CODEC.expected_bytes(96, 32))

@@ -91,6 +91,13 @@ def test_the_raw_input_keeps_its_own_width():
     assert (fixed.bits("input"), fixed.bits("a"), fixed.settle(["a"])) == (32, 4, False)
 
 
+def test_what_the_raw_input_loses_is_not_held_against_a_tensor():
+    # As a JPEG file at 8 bits the input costs 3 points; beside it, `a` costs nothing at 2 bits.
+    table, _ = searched({"input": {8: 3.0}, "a": {}}, input_bits=8)
+    table.settle(["input", "a"])
+    assert (table.bits("input"), table.bits("a")) == (8, 2)
+
+
 def test_a_fresh_table_knows_the_losses_and_no_widths():
     table, model = searched({"a": {2: 1}})
     table.settle(["a"])

@@ -19,6 +19,7 @@ from coach_exp.assembly import Builder
 from coach_exp.config import validated
 from coach_exp.jobs import run_job
 from coach_exp.launch import Invocation
+from coach_exp.planner.exit_places import exit_places
 from coach_exp.types.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -151,6 +152,7 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
         (("weights=/nowhere.pt",), "/nowhere.pt"),
         (("references=[nope]",), "nope"),
         (("workload.tasks=null", "weights=none"), "workload.tasks = null is one pass over"),
+        (("input.encoding=jpeg", "weights=none"), "input.encoding = jpeg: the size of a file is"),
         (("job=table",), "choose one with experiment=NAME"),
     ],
 )
@@ -243,6 +245,64 @@ def test_a_model_is_trained_on_files_and_answers(data: str, tmp_path: Path, hydr
     labels = pandas.read_parquet(here / "tasks.parquet")["label"]
     halves = {"ucf101": [8, 8], "imagenet100": [2, 4]}
     assert sorted(labels.value_counts()) == halves[data]
+
+
+def test_exit_heads_are_trained_when_one_is_first_asked(tmp_path: Path, hydra):
+    splits = "train:8,centres:2,calib:4,stream:2"
+    small = [
+        *("data.classes=2", "data.size=32", "data.frames=4", f"data.videos={{{splits}}}"),
+        *(f"{group}.{key}" for group in ("training", "exit_training")
+          for key in ("epochs=1", "batch_size=8", "frames_per_epoch=16")),
+    ]  # fmt: skip
+    raw = compose("config", overrides=[f"output.root={tmp_path}", "workload.tasks=4", *small])
+    problem = Builder(validated(raw), lambda *_: None).world().problem
+    layers = exit_places(problem.graph, 2)
+    answers = problem.outcomes.with_exits(layers)
+    assert not (tmp_path / "cache" / "exits").exists()
+    assert 0.5 <= answers.at_exit(0, layers[1]).confidence <= 1
+    assert len(list((tmp_path / "cache" / "exits").iterdir())) == 1
+
+
+LITTLE_VIDEO = (
+    *("data.classes=3", "data.frames=6", "data.videos.train=6", "data.videos.centres=2"),
+    *("data.videos.calib=3", "data.videos.stream=3", "data.size=32"),
+    *("training.epochs=1", "training.batch_size=8", "tracking=none", "workload.tasks=30"),
+)
+
+
+@pytest.mark.slow
+def test_the_input_crosses_as_jpeg_files_at_the_resolution_that_is_timed(tmp_path: Path, hydra):
+    jpeg = ("method=cloud_only", "references=[]", "model.input_size=48", "input.encoding=jpeg")
+    sizes = {}
+    for quality in (20, 95):
+        here = tmp_path / f"q{quality}"
+        do(here, *LITTLE_VIDEO, *jpeg, f"input.jpeg_quality={quality}")
+        tasks = pandas.read_parquet(here / "tasks.parquet")
+        sizes[quality] = tasks.payload_bytes
+        summary = json.loads((here / "summary.json").read_text())
+        assert tasks.payload_bytes.nunique() > 5
+        assert summary["accuracy"] == (tasks.predicted == tasks.label).mean()
+        (plan,) = json.loads((here / "plan.json").read_text())["plans"]
+        assert plan["crossing"] == [{"layer": "input", "bits": 8}]
+        planned_bytes = 20e6 * plan["stage_s"]["link"] / 8
+        assert planned_bytes == pytest.approx(round(planned_bytes))
+        assert planned_bytes == pytest.approx(tasks.payload_bytes.mean(), rel=0.1)  # other videos
+    assert sizes[95].mean() > 1.5 * sizes[20].mean()
+    assert sizes[95].max() < 3 * 48 * 48
+
+
+@pytest.mark.slow
+def test_tensors_cross_compressed_at_another_resolution(tmp_path: Path, hydra):
+    spinn = ("quantizer=bitshuffle_lz4", "precision=fixed", "precision.bits=8")
+    cut = ("method=coach_offline", "input.encoding=forbidden", "device=tx2", "device.slowdown=50")
+    do(tmp_path / "run", *LITTLE_VIDEO, *spinn, *cut, "model.input_size=64", "references=[]")
+    (plan,) = json.loads((tmp_path / "run" / "plan.json").read_text())["plans"]
+    tasks = pandas.read_parquet(tmp_path / "run" / "tasks.parquet")
+    assert [tensor["bits"] for tensor in plan["crossing"]] == [8]
+    most_bytes = 20e6 * plan["stage_s"]["link"] / 8
+    assert tasks.payload_bytes.nunique() > 5
+    assert tasks.payload_bytes.max() <= most_bytes
+    assert tasks.payload_bytes.mean() < 0.98 * most_bytes
 
 
 def test_a_reference_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):

@@ -1,25 +1,26 @@
 """Draws of the splits, and the two studies on them, with a model that is a table of answers."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 from answers import Answers
-from graphs import chain
+from graphs import PlainCodec, chain
 from rich.console import Console
 
 from coach_exp.network.trace import constant
 from coach_exp.online.budgets import Evidence, Limits
-from coach_exp.pipeline.outcomes import SelectedOutcomes
+from coach_exp.pipeline.outcomes import RescaledOutcomes, SelectedOutcomes
 from coach_exp.quant.precision import SearchedBits
 from coach_exp.results.progress import Display
 from coach_exp.studies import budgets, orders
 from coach_exp.studies.split_draws import Draws
 from coach_exp.types.errors import ConfigError
-from coach_exp.types.graph import LayerGraph
+from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import Problem
+from coach_exp.types.outcomes import ExitAnswer
 
 FRAMES = 6  # of each video
 
@@ -94,6 +95,22 @@ def test_selected_samples_answer_as_they_did_in_their_split():
     assert few.true_label(0) == made.splits["centres"].true_label(3)
     assert few.video(1) == made.splits["calib"].video(200 - 30 * FRAMES)
     np.testing.assert_array_equal(few.feature(0, []), made.splits["centres"].feature(3, []))
+
+
+def test_exit_heads_answer_for_selected_and_for_rescaled_samples():
+    rng = np.random.default_rng(0)
+    splits = [split(rng, 1, first) for first in (0, 1)]
+    heads = [[ExitAnswer(10 * part + i, 0.5) for i in range(splits[0].samples)] for part in (0, 1)]
+    sources = [
+        replace(each, heads={"a": said, "b": []}) for each, said in zip(splits, heads, strict=True)
+    ]
+    few = SelectedOutcomes.all_of(*sources).of(np.array([sources[0].samples + 3, 2]))
+    timed = LayerGraph.of([Layer("in"), Layer("a", ("in",))])
+    for each in (few, RescaledOutcomes(few, timed, PlainCodec())):
+        with_exits = each.with_exits(["a"])
+        assert [with_exits.at_exit(i, "a").label for i in (0, 1)] == [13, 2]
+        with pytest.raises(KeyError):
+            with_exits.at_exit(0, "b")
 
 
 def test_all_orders_hold_the_same_frames_and_high_keeps_videos_whole():

@@ -1,12 +1,12 @@
 """The answers of the real model through the real codec, computed once.
 
-In: weights, the samples of a split, a codec. Out: labels, features and payload sizes, as the
-`Outcomes` protocol asks for them. The first question about a cut is answered for the whole split in
-batches: head, then for each sample encode, bytes, decode, then tail. The answers are kept on disk,
-so a later run neither computes them nor imports torch.
+In: weights, the samples of a split, a codec, how the raw input crosses. Out: labels, features and
+payload sizes, as the `Outcomes` protocol asks for them. The first question about a cut is answered
+for the whole split in batches: head, then for each sample encode, bytes, decode, then tail. The
+answers are kept on disk, so a later run neither computes them nor imports torch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coach_exp.learning.exit_training import ExitTraining
+from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.memo import ArrayMemo, Arrays, digest
 from coach_exp.learning.models import preprocess
 from coach_exp.learning.video import VideoDataset
@@ -23,7 +24,7 @@ from coach_exp.learning.weights import Weights
 from coach_exp.profiling import channels
 from coach_exp.types.errors import ConfigError, CutError, GraphError
 from coach_exp.types.feature import task_feature, usual_axis
-from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Prediction
+from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Prediction, TensorSize
 from coach_exp.types.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, NDArray[np.float32]]
 
 RAW_BITS = (8, 32)  # the input crosses as the uint8 image, or as normalised floats: no loss
+PIXEL_BITS = 8  # the width at which an input that crosses as a file does
 
 
 class TorchOutcomes:
@@ -45,6 +47,9 @@ class TorchOutcomes:
     The crossing tensors of the last cut are held, while they fit in `held_bytes`, so that a search
     over bit-widths runs the head once. `exit_training` is what early-exit heads would be trained
     from.
+
+    With `jpeg` the raw input crosses as such a file, at 8 bits; its sizes are those of the files,
+    at their own resolution, and the header.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class TorchOutcomes:
         codec: Codec,
         cache_dir: Path,
         *,
+        jpeg: Jpeg | None = None,
         batch_size: int = 64,
         held_bytes: int = 2**29,
         progress: Progress = silent,
@@ -62,6 +68,7 @@ class TorchOutcomes:
         self._weights = weights
         self._data = data
         self._codec = codec
+        self._jpeg = jpeg
         self._batch_size = batch_size
         self._progress = progress
         self._memo = ArrayMemo(cache_dir / "outcomes" / self._key())
@@ -74,6 +81,33 @@ class TorchOutcomes:
         self._exit_training = exit_training
         self._exit_layers: tuple[str, ...] = ()
         self._exits: dict[tuple[Crossing, ...], Mapping[str, list[ExitAnswer]]] = {}
+        self._plain = self  # answers what depends on neither codec nor heads
+        self._views: dict[tuple[str, tuple[str, ...]], TorchOutcomes] = {(repr(codec), ()): self}
+
+    def through(self, codec: Codec) -> "TorchOutcomes":
+        """The answers through another codec, the same object whenever it is asked for. Uncut
+        labels, features and crossing tensors are computed once for all codecs."""
+        return self._view(codec, self._exit_layers)
+
+    def _view(self, codec: Codec, exit_layers: tuple[str, ...]) -> "TorchOutcomes":
+        """The same model and samples through this codec and with heads behind these layers."""
+        views, key = self._plain._views, (repr(codec), exit_layers)
+        if key not in views:
+            view = copy(self)
+            view.__dict__.pop("_heads", None)
+            view._codec, view._exit_layers = codec, exit_layers
+            view._memo = ArrayMemo(self._cache_dir / "outcomes" / view._key())
+            view._predictions, view._exits = {}, {}
+            view._held_cut, view._held = (), []  # `_plain` holds tensors for all
+            views[key] = view
+        return views[key]
+
+    def tensor_size(self, layer: str) -> TensorSize:
+        """Size of the output of `layer` at the resolution of these answers, or of the picture that
+        an input crosses as. Raises GraphError for an unknown layer."""
+        if layer not in self._sizes:
+            self._model.graph.position(layer)  # raises, naming the layers there are
+        return self._sizes[layer]
 
     @property
     def classes(self) -> int:
@@ -102,6 +136,8 @@ class TorchOutcomes:
 
         Raises GraphError for an unknown layer.
         """
+        if self._plain is not self:
+            return self._plain.feature(sample, layers)
         cut = tuple(layers)
         if cut not in self._features:
             parts = [self._feature(layer, cut) for layer in cut]
@@ -129,11 +165,7 @@ class TorchOutcomes:
                 "these answers came without data to train exit heads from; give TorchOutcomes an "
                 "exit_training"
             )
-        other = copy(self)
-        other.__dict__.pop("_heads", None)
-        other._exit_layers = tuple(dict.fromkeys(layers))
-        other._exits = {}
-        return other
+        return self._view(self._codec, tuple(dict.fromkeys(layers)))
 
     def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
         """What the head behind `layer` says; with `crossing` on the cloud, of what the cloud makes
@@ -183,6 +215,8 @@ class TorchOutcomes:
 
     @cached_property
     def _uncut(self) -> NDArray[np.int64]:
+        if self._plain is not self:
+            return self._plain._uncut
         return self._memo.get("uncut", self._compute_uncut)["labels"]
 
     def _feature(self, layer: str, cut: tuple[str, ...]) -> NDArray[np.float32]:
@@ -212,18 +246,71 @@ class TorchOutcomes:
         known = self._memo.get(f"axes-{rules}", self._compute_axes)
         return dict(zip(known["layers"].tolist(), map(tuple, known["axes"].tolist()), strict=True))
 
+    @cached_property
+    def _sizes(self) -> dict[str, TensorSize]:
+        """Size of each layer's output for one task, the input first; of the picture where the input
+        crosses as a file. Kept, so that known answers need no model."""
+        if self._plain is not self:
+            return self._plain._sizes
+        known = self._memo.get("sizes", self._compute_sizes)
+        sizes = map(TensorSize, known["elements"].tolist(), known["rows"].tolist())
+        named = dict(zip(known["layers"].tolist(), sizes, strict=True))
+        if self._jpeg is not None:
+            named[next(iter(named))] = TensorSize(3 * self._jpeg.side**2, rows=3)
+        return named
+
     def _all_predictions(self, crossing: tuple[Crossing, ...]) -> list[Prediction]:
         if not crossing:
             return [Prediction(label, ()) for label in self._uncut.tolist()]
-        answers = self._memo.get(f"predict-{digest(crossing)}", lambda: self._compute(crossing))
+        if len(crossing) == 1 and self._is_raw(crossing[0]):
+            return self._of_the_input(crossing[0].bits)
+        name = f"predict-{digest(*self._sent(crossing))}"
+        answers = self._memo.get(name, lambda: self._compute(crossing))
         sizes = map(tuple, answers["payload_bytes"].tolist())
         return list(map(Prediction, answers["labels"].tolist(), sizes))
+
+    def _is_raw(self, tensor: Crossing) -> bool:
+        """Whether a tensor is the input and crosses without the codec."""
+        return tensor.bits in RAW_BITS and tensor.layer == next(iter(self._sizes))
+
+    def _is_file(self, crossing: tuple[Crossing, ...]) -> bool:
+        """Whether one of the tensors is an input that crosses as a file."""
+        return self._jpeg is not None and any(
+            tensor.bits == PIXEL_BITS and self._is_raw(tensor) for tensor in crossing
+        )
+
+    def _sent(self, crossing: tuple[Crossing, ...]) -> tuple[object, ...]:
+        """What tells one way of sending these tensors from another."""
+        return (crossing, self._jpeg) if self._is_file(crossing) else (crossing,)
+
+    def _of_the_input(self, bits: int) -> list[Prediction]:
+        """Answers where the raw input is all that crosses."""
+        if self._jpeg is not None and bits == PIXEL_BITS:
+            sizes = self._files["bytes"] + self._codec.header_bytes
+            labels = self._files["labels"]
+        else:
+            raw = next(iter(self._sizes.values()))
+            size = self._codec.expected_bytes(raw.elements, bits, raw.rows)
+            labels, sizes = self._uncut, np.full(self.samples, size)
+        return [
+            Prediction(label, (size,))
+            for label, size in zip(labels.tolist(), sizes.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def _files(self) -> Arrays:
+        """The uncut model's labels of what comes out of the files, and their sizes."""
+        if self._plain is not self:
+            return self._plain._files
+        return self._memo.get(f"files-{digest(self._jpeg)}", self._compute_files)
 
     def _all_exits(self, crossing: tuple[Crossing, ...]) -> dict[str, list[ExitAnswer]]:
         """Answers of the heads that `crossing` leaves to a side, by layer."""
         assert self._exit_training is not None, "with_exits has seen to it"
         key = self._exit_training.key(self._weights, self._exit_layers)
-        known = self._memo.get(f"exits-{digest(key, crossing)}", lambda: self._ask_heads(crossing))
+        memo = self._memo if crossing else self._plain._memo  # on the end no codec matters
+        name = f"exits-{digest(key, *self._sent(crossing))}"
+        known = memo.get(name, lambda: self._ask_heads(crossing))
         columns = zip(known["labels"].T.tolist(), known["confidences"].T.tolist(), strict=True)
         answers = (list(map(ExitAnswer, *column)) for column in columns)
         return dict(zip(known["layers"].tolist(), answers, strict=True))
@@ -232,6 +319,8 @@ class TorchOutcomes:
 
     @cached_property
     def _model(self) -> "CapturedModel":
+        if self._plain is not self:
+            return self._plain._model
         from coach_exp.profiling.capture import capture
 
         return capture(self._weights.load(), self._weights.model.input_shape)
@@ -247,6 +336,24 @@ class TorchOutcomes:
             "axes": np.array([(layer.channel_axis, len(layer.shape)) for layer in layers]),
         }
 
+    def _compute_sizes(self) -> Arrays:
+        layers = self._model.graph.layers
+        return {
+            "layers": np.array([layer.name for layer in layers]),
+            "elements": np.array([layer.elements for layer in layers]),
+            "rows": np.array([layer.rows for layer in layers]),
+        }
+
+    def _compute_files(self) -> Arrays:
+        labels, sizes = [], list[int]()
+        for first in range(0, self.samples, self._batch_size):
+            last = min(first + self._batch_size, self.samples)
+            x, file_bytes = self._through_files(first, last)
+            labels.append(self._model.run(x).argmax(dim=1).numpy())
+            sizes += file_bytes
+            self._progress("input as JPEG", last, self.samples)
+        return {"labels": np.concatenate(labels), "bytes": np.array(sizes)}
+
     def _compute_features(self, layers: tuple[str, ...]) -> Tensors:
         axes = {layer: [self._model.graph[layer].channel_axis] for layer in layers}
         features: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
@@ -257,10 +364,6 @@ class TorchOutcomes:
 
     def _compute(self, crossing: tuple[Crossing, ...]) -> Arrays:
         """Labels [n] and payload bytes [n, crossing tensors]."""
-        if self._loses_nothing(crossing):
-            elements, bits = self._model.graph.input.elements, crossing[0].bits
-            size = self._codec.header_bytes + elements * bits // 8
-            return {"labels": self._uncut, "payload_bytes": np.full((self.samples, 1), size)}
         labels, sizes = [], []
         for run, sent in self._tail_runs(crossing):
             labels.append(run.result.argmax(dim=1).numpy())
@@ -268,23 +371,49 @@ class TorchOutcomes:
         return {"labels": np.concatenate(labels), "payload_bytes": np.concatenate(sizes)}
 
     def _loses_nothing(self, crossing: tuple[Crossing, ...]) -> bool:
-        """Whether the raw input crosses as it is."""
-        first = crossing[0]
-        return first.layer == self._model.graph.input.name and first.bits in RAW_BITS
+        """Whether the raw input is all that crosses, and as it is."""
+        return len(crossing) == 1 and self._is_raw(crossing[0]) and not self._is_file(crossing)
 
     def _tail_runs(
         self, crossing: tuple[Crossing, ...], kept: Sequence[str] = ()
     ) -> Iterator[tuple["TailRun", NDArray[np.int64]]]:
         """Finished passes of the tail, fed with what comes out of the codec, and payload bytes
         [batch, crossing tensors]; batch by batch."""
-        tail = self._tail([tensor.layer for tensor in crossing], kept)
+        tail, first = self._tail([tensor.layer for tensor in crossing], kept), 0
         for tensors in self._crossing_tensors(tuple(tensor.layer for tensor in crossing)):
             run, sent = tail.start(), []
-            for layer, bits in ((tensor.layer, tensor.bits) for tensor in crossing):
-                payloads = [self._codec.encode(one, bits) for one in tensors[layer]]
-                sent.append([len(payload) for payload in payloads])
-                run.feed(layer, _received(self._codec, payloads))
+            for tensor in crossing:
+                received, payload_bytes = self._transmitted(tensor, tensors[tensor.layer], first)
+                sent.append(payload_bytes)
+                run.feed(tensor.layer, received)
+            first += len(sent[0])
             yield run, np.array(sent).T
+
+    def _transmitted(
+        self, tensor: Crossing, batch: NDArray[np.float32], first: int
+    ) -> tuple["Tensor", list[int]]:
+        """What the cloud makes of one tensor of a batch that begins with sample `first`, and the
+        bytes of each: [batch, *shape]."""
+        import torch
+
+        if self._is_file((tensor,)):
+            x, file_bytes = self._through_files(first, first + len(batch))
+            return x, [self._codec.header_bytes + size for size in file_bytes]
+        if self._is_raw(tensor):
+            raw = self._sizes[tensor.layer]
+            size = self._codec.expected_bytes(raw.elements, tensor.bits, raw.rows)
+            return torch.from_numpy(batch), [size] * len(batch)
+        payloads = [self._codec.encode(one, tensor.bits) for one in batch]
+        received = np.stack([self._codec.decode(payload) for payload in payloads])
+        return torch.from_numpy(received), [len(payload) for payload in payloads]
+
+    def _through_files(self, first: int, last: int) -> tuple["Tensor", list[int]]:
+        """Normalised images of some samples as they come out of their files, and the files' sizes:
+        [samples, 3, side, side]."""
+        assert self._jpeg is not None
+        files = self._jpeg.encode(self._data.frames[first:last])
+        images = preprocess(self._jpeg.decode(files), self._weights.model.input_size)
+        return images, [len(file) for file in files]
 
     @cached_property
     def _heads(self) -> "ExitHeads":
@@ -339,6 +468,9 @@ class TorchOutcomes:
 
     def _crossing_tensors(self, layers: tuple[str, ...]) -> Iterator[Tensors]:
         """Outputs of `layers` for all samples, batch by batch: {layer: [batch, *shape]}."""
+        if self._plain is not self:
+            yield from self._plain._crossing_tensors(layers)
+            return
         if self._held_cut == layers:
             yield from self._held
             return
@@ -361,10 +493,3 @@ class TorchOutcomes:
 
     def _images(self, first: int, last: int) -> "Tensor":
         return preprocess(self._data.frames[first:last], self._weights.model.input_size)
-
-
-def _received(codec: Codec, payloads: Iterable[bytes]) -> "Tensor":
-    """What the cloud makes of a batch of payloads: [batch, *shape]."""
-    import torch
-
-    return torch.from_numpy(np.stack([codec.decode(payload) for payload in payloads]))

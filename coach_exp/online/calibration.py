@@ -165,11 +165,8 @@ def _table(
 
 
 def _rungs(problem: Problem, steps: Ladder, chosen: Thresholds) -> tuple[Rung, ...]:
-    graph, expected = problem.graph, problem.codec.expected_bytes
-
     def size(crossing: tuple[Crossing, ...]) -> int:
-        layers = ((graph[tensor.layer], tensor.bits) for tensor in crossing)
-        return sum(expected(layer.elements, bits, layer.rows) for layer, bits in layers)
+        return sum(problem.expected_bytes(problem.graph[t.layer], t.bits) for t in crossing)
 
     return tuple(
         Rung(bits, tuple(t.bits for t in crossing), size(crossing), chosen.adjust.get(bits, -inf))

@@ -1,7 +1,8 @@
 """The answers of a model seen otherwise: with the bytes of another resolution, or of other splits.
 
 `RescaledOutcomes`: labels and features as measured, payloads of the sizes that the timed graph
-would send; layers correspond by name. `SelectedOutcomes`: chosen samples of several splits as one.
+would send; layers correspond by name, and a payload keeps its share of the size that its codec
+expects. `SelectedOutcomes`: chosen samples of several splits as one.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from coach_exp.quant.sizes import rescaled_bytes
 from coach_exp.types.graph import LayerGraph
-from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Outcomes, Prediction
+from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Outcomes, Prediction, TensorSize
 
 
 @dataclass(frozen=True)
 class RescaledOutcomes:
-    """`measured` answers; `timed` and `codec` say what crosses the link."""
+    """`measured` answers, which went through `codec`; `timed` says what crosses the link."""
 
     measured: Outcomes
     timed: LayerGraph
@@ -48,14 +50,27 @@ class RescaledOutcomes:
         """Task feature at the measured resolution: [channels]."""
         return self.measured.feature(sample, layers)
 
+    def through(self, codec: Codec) -> "RescaledOutcomes":
+        """The same answers and graph through another codec."""
+        return RescaledOutcomes(self.measured.through(codec), self.timed, codec)
+
+    def tensor_size(self, layer: str) -> TensorSize:
+        """Size at the timed resolution."""
+        timed = self.timed[layer]
+        return TensorSize(timed.elements, timed.rows)
+
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
         """The measured label with the timed bytes."""
-        layers = (self.timed[tensor.layer] for tensor in crossing)
+        found = self.measured.predict(sample, crossing)
         sizes = (
-            self.codec.expected_bytes(layer.elements, tensor.bits, layer.rows)
-            for layer, tensor in zip(layers, crossing, strict=True)
+            self._timed_bytes(size, tensor)
+            for size, tensor in zip(found.payload_bytes, crossing, strict=True)
         )
-        return Prediction(self.measured.predict(sample, crossing).label, tuple(sizes))
+        return Prediction(found.label, tuple(sizes))
+
+    def _timed_bytes(self, measured_bytes: int, tensor: Crossing) -> int:
+        size, timed = self.measured.tensor_size(tensor.layer), self.timed[tensor.layer]
+        return rescaled_bytes(measured_bytes, tensor.bits, self.codec, size, timed)
 
     def with_exits(self, layers: Sequence[str]) -> "RescaledOutcomes":
         """With early-exit heads behind these layers."""
@@ -111,6 +126,15 @@ class SelectedOutcomes:
     def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
         """Task feature: [channels]."""
         return self._source(sample).feature(int(self.sample[sample]), layers)
+
+    def through(self, codec: Codec) -> "SelectedOutcomes":
+        """The same samples through another codec."""
+        sources = tuple(source.through(codec) for source in self.sources)
+        return SelectedOutcomes(sources, self.source, self.sample)
+
+    def tensor_size(self, layer: str) -> TensorSize:
+        """The same in every split."""
+        return self.sources[0].tensor_size(layer)
 
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
         """Label and bytes."""

@@ -335,12 +335,8 @@ class _Run:
         if self._outcomes is not None:
             prediction = self._outcomes.predict(sample, crossing)
             return widest, prediction.payload_bytes, prediction.label
-        graph, expected = self._problem.graph, self._problem.codec.expected_bytes
-        layers = (graph[tensor.layer] for tensor in crossing)
-        sizes = tuple(
-            expected(layer.elements, tensor.bits, layer.rows)
-            for layer, tensor in zip(layers, crossing, strict=True)
-        )
+        graph, expected = self._problem.graph, self._problem.expected_bytes
+        sizes = tuple(expected(graph[tensor.layer], tensor.bits) for tensor in crossing)
         return widest, sizes, NOT_SIMULATED
 
     def _offload(

@@ -123,8 +123,7 @@ class CostModel:
         self.cloud_s = problem.cloud.seconds(graph)
         self.bits = tuple(problem.bits.bits(layer.name) for layer in graph.layers)
         self.send_bytes = tuple(
-            problem.measured_bytes.get(layer.name)
-            or problem.codec.expected_bytes(layer.elements, bits, layer.rows)
+            problem.expected_bytes(layer, bits)
             for layer, bits in zip(graph.layers, self.bits, strict=True)
         )
         self.send_s = tuple(8 * size / problem.link.bandwidth_bps for size in self.send_bytes)

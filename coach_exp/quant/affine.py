@@ -35,6 +35,7 @@ MOST_ELEMENTS = 2**31 - 1
 LARGEST = 2.0**125  # |x| on a grid: no point of it then leaves float32, and 1 / scale is normal
 SMALLEST_SCALE = 2.0**-126  # float32's smallest normal number, whose reciprocal is finite
 TILE = 7 * 2**12  # elements at once: float32 below 128 KiB, which malloc would map anew each time
+Floats = NDArray[np.float32]
 FLOATS: dict[int, np.dtype[Any]] = {16: np.dtype("<f2"), 32: np.dtype("<f4")}
 
 
@@ -60,7 +61,7 @@ class UniformAffine:
         if self.header_bytes < 0:
             raise ConfigError(
                 f"quantizer.header_bytes is {self.header_bytes}; a size is never negative "
-                f"(the header of uaq takes {HEADER_BYTES})"
+                f"(the header takes {HEADER_BYTES})"
             )
 
     def expected_bytes(self, elements: int, bits: int, rows: int = 1) -> int:
@@ -82,8 +83,8 @@ class UniformAffine:
         other than 1 to 8, 16 and 32.
         """
         _check_bits(bits)
-        self._check_header()
-        head = _Head.of(tensor, bits, self.per_channel)
+        self.check_header()
+        head = Head.of(tensor, bits, self.per_channel)
         rows = np.ascontiguousarray(tensor).reshape(head.grids, -1)
         with np.errstate(invalid="ignore"):  # NaN is looked for below, and named
             low, high = rows.min(axis=1, initial=0), rows.max(axis=1, initial=0)
@@ -99,8 +100,8 @@ class UniformAffine:
         Raises CodecError for a payload that is cut, joined or malformed; nothing is allocated
         before the sizes in the header agree with the payload's length.
         """
-        self._check_header()
-        head = _Head.parse(payload)
+        self.check_header()
+        head = Head.parse(payload)
         data_at = self._data_at(head.grids)
         if len(payload) != data_at + packed_bytes(head.elements, head.bits):
             raise CodecError(
@@ -119,20 +120,21 @@ class UniformAffine:
     def _data_at(self, grids: int) -> int:
         return self.header_bytes + GRID_BYTES * (grids - 1)
 
-    def _check_header(self) -> None:
+    def check_header(self) -> None:
+        """Raises CodecError where `header_bytes` has no room for the header of a real payload."""
         if self.header_bytes < HEADER_BYTES:
             raise CodecError(
                 f"quantizer.header_bytes is {self.header_bytes}, good for planning only; a real "
-                f"payload of uaq needs at least {HEADER_BYTES}"
+                f"payload needs at least {HEADER_BYTES}"
             )
 
-    def _joined(self, head: "_Head", grids: "_Grids", *data: bytes) -> bytes:
+    def _joined(self, head: "Head", grids: "_Grids", *data: bytes) -> bytes:
         header = head.to_bytes() + grids.to_bytes()
         return b"".join((header.ljust(self._data_at(head.grids), b"\0"), *data))
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class Head:
     """What a payload says of its tensor."""
 
     bits: int
@@ -148,7 +150,7 @@ class _Head:
         return self.shape[0] or 1 if self.own_grids else 1
 
     @staticmethod
-    def of(tensor: NDArray[Any], bits: int, per_channel: bool) -> "_Head":
+    def of(tensor: NDArray[Any], bits: int, per_channel: bool) -> "Head":
         if tensor.dtype != np.float32:
             raise CodecError(
                 f"the tensor is {tensor.dtype}; the codec takes float32: use .astype(np.float32)"
@@ -159,10 +161,12 @@ class _Head:
                 "describes at most 4: reshape it"
             )
         _check_elements(tensor.shape)
-        return _Head(bits, tensor.shape, per_channel and tensor.ndim > 0 and bits <= 8)
+        return Head(bits, tensor.shape, per_channel and tensor.ndim > 0 and bits <= 8)
 
     @staticmethod
-    def parse(payload: bytes) -> "_Head":
+    def parse(payload: bytes) -> "Head":
+        """From a payload's first bytes; the sizes are checked against nothing else yet. Raises
+        CodecError for what describes no tensor."""
         if len(payload) < HEADER_BYTES:
             raise CodecError(
                 f"the payload has {len(payload)} bytes; its header alone takes {HEADER_BYTES}"
@@ -179,7 +183,7 @@ class _Head:
                 f"the payload describes {axes} axes of sizes {sizes}; no tensor is like that"
             )
         _check_elements(sizes[:axes])
-        return _Head(bits, tuple(sizes[:axes]), own_grids)
+        return Head(bits, tuple(sizes[:axes]), own_grids)
 
     def to_bytes(self) -> bytes:
         sizes = (*self.shape, 0, 0, 0, 0)[:4]
@@ -199,7 +203,7 @@ class _Grids:
         return _Grids(np.ones(1, np.float32), np.zeros(1, np.uint8))
 
     @staticmethod
-    def parse(payload: bytes, head: _Head) -> "_Grids":
+    def parse(payload: bytes, head: Head) -> "_Grids":
         count = head.grids
         scale = np.frombuffer(payload, "<f4", count, FIXED.size).astype(np.float32)
         zero = np.frombuffer(payload, np.uint8, count, FIXED.size + 4 * count)
@@ -250,7 +254,7 @@ def _codes(
         yield pack(steps.astype(np.uint8).ravel(), bits)
 
 
-def _points(packed: bytes, head: _Head, grids: _Grids) -> NDArray[np.float32]:
+def _points(packed: bytes, head: Head, grids: _Grids) -> NDArray[np.float32]:
     """The inverse of `_codes`: bytes -> [g, n] float32."""
     rows = np.empty((head.grids, head.elements // head.grids), np.float32)
     scale, zero, at = grids.scale[:, None], grids.zero[:, None], 0
@@ -279,7 +283,7 @@ def _tiles(grids: int, columns: int) -> Iterator[tuple[slice, slice]]:
             yield slice(at, at + height), slice(columns)
 
 
-def _floats(payload: bytes, data_at: int, head: _Head) -> NDArray[np.float32]:
+def _floats(payload: bytes, data_at: int, head: Head) -> NDArray[np.float32]:
     sent: NDArray[Any] = np.frombuffer(payload, FLOATS[head.bits], head.elements, data_at)
     if not np.isfinite(sent).all():
         raise CodecError("the payload holds NaN or Inf; every element sent is finite")

@@ -43,7 +43,8 @@ class SearchedBits:
 
     The loss is that of the predicted labels' accuracy against the uncut float model, in percentage
     points. A width counts only if the one above it passes as well: accuracy need not grow with
-    every bit. A tensor that needs more than 8 bits goes as float16.
+    every bit. A tensor that needs more than 8 bits goes as float16. What the raw input loses on its
+    way, as a JPEG file, is not counted: how it crosses is the user's choice, the same for all.
     """
 
     calibration: Callable[[], Outcomes]
@@ -97,7 +98,10 @@ class SearchedBits:
         return self.losses[crossing]
 
     def _sent(self, crossing: Sequence[str]) -> tuple[Crossing, ...]:
-        return tuple(Crossing(layer, self.bits(layer)) for layer in crossing)
+        return tuple(
+            Crossing(layer, FLOAT32 if layer == self.input_layer else self.bits(layer))
+            for layer in crossing
+        )
 
     def _search(self, layer: str, crossing: Sequence[str]) -> int:
         def passes(width: int) -> bool:

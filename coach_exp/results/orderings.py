@@ -96,7 +96,7 @@ def _all_answer_within_bound(costs: Costs) -> bool:
 
 
 def _no_cut_beats(what: str, oracle: str) -> Callable[[Costs], bool]:
-    single = ("ns", "ns prefix", "dads light", "dads heavy", "pipebalance", "device_only")
+    single = ("ns", "ns_prefix", "dads_light", "dads_heavy", "pipebalance", "device_only")
 
     def holds(costs: Costs) -> bool:
         best = getattr(costs[oracle], what)
@@ -107,42 +107,42 @@ def _no_cut_beats(what: str, oracle: str) -> Callable[[Costs], bool]:
 
 RULES = (
     Rule(
-        "dads light has the least T_e + T_t + T_c of all cuts",
-        ("dads light",),
-        lambda c: _same(c["dads light"].total_s, c["dads light"].least_total_s),
+        "dads_light has the least T_e + T_t + T_c of all cuts",
+        ("dads_light",),
+        lambda c: _same(c["dads_light"].total_s, c["dads_light"].least_total_s),
     ),
     Rule(
-        "T_e + T_t + T_c: dads light ≤ ns prefix ≤ ns",
-        ("dads light", "ns prefix", "ns"),
+        "T_e + T_t + T_c: dads_light ≤ ns_prefix ≤ ns",
+        ("dads_light", "ns_prefix", "ns"),
         lambda c: (
-            _at_most(c["dads light"].total_s, c["ns prefix"].total_s)
-            and _at_most(c["ns prefix"].total_s, c["ns"].total_s)
+            _at_most(c["dads_light"].total_s, c["ns_prefix"].total_s)
+            and _at_most(c["ns_prefix"].total_s, c["ns"].total_s)
         ),
     ),
     Rule(
-        "longest stage: best cut ≤ dads heavy ≤ 3 × best cut",
-        ("dads heavy",),
+        "longest stage: best cut ≤ dads_heavy ≤ 3 × best cut",
+        ("dads_heavy",),
         lambda c: (
-            _at_most(c["dads heavy"].least_period_s, c["dads heavy"].period_s)
-            and _at_most(c["dads heavy"].period_s, 3 * c["dads heavy"].least_period_s)
+            _at_most(c["dads_heavy"].least_period_s, c["dads_heavy"].period_s)
+            and _at_most(c["dads_heavy"].period_s, 3 * c["dads_heavy"].least_period_s)
         ),
     ),
     Rule(
-        "longest stage: dads heavy ≤ dads light",
-        ("dads heavy", "dads light"),
-        lambda c: _at_most(c["dads heavy"].period_s, c["dads light"].period_s),
+        "longest stage: dads_heavy ≤ dads_light",
+        ("dads_heavy", "dads_light"),
+        lambda c: _at_most(c["dads_heavy"].period_s, c["dads_light"].period_s),
     ),
     Rule(
-        "end and link: jps ≤ jps adjacent",
-        ("jps", "jps adjacent"),
-        lambda c: _at_most(c["jps"].local_s, c["jps adjacent"].local_s),
+        "end and link: jps ≤ jps_adjacent",
+        ("jps", "jps_adjacent"),
+        lambda c: _at_most(c["jps"].local_s, c["jps_adjacent"].local_s),
     ),
     Rule(
-        "end and link: jps path ≤ best cut, jps path ≤ jps",
-        ("jps", "jps path"),
+        "end and link: jps_path ≤ best cut, jps_path ≤ jps",
+        ("jps", "jps_path"),
         lambda c: (
-            _at_most(c["jps path"].local_s, c["jps path"].least_local_s)
-            and _at_most(c["jps path"].local_s, c["jps"].local_s)
+            _at_most(c["jps_path"].local_s, c["jps_path"].least_local_s)
+            and _at_most(c["jps_path"].local_s, c["jps"].local_s)
         ),
     ),
     Rule(
@@ -151,9 +151,9 @@ RULES = (
         _all_answer_within_bound,
     ),
     Rule(
-        "dads heavy answers at least as often as ns_sequential",
-        ("dads heavy", "ns_sequential"),
-        lambda c: _at_most(c["ns_sequential"].rate_its, c["dads heavy"].rate_its, WINDOW),
+        "dads_heavy answers at least as often as ns_sequential",
+        ("dads_heavy", "ns_sequential"),
+        lambda c: _at_most(c["ns_sequential"].rate_its, c["dads_heavy"].rate_its, WINDOW),
     ),
     Rule(
         "jps answers at least as often as ns_sequential, where the cloud is not its longest stage",

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from coach_exp.types.graph import LayerGraph
+from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.online import SemanticTable
 from coach_exp.types.outcomes import BitTable, Codec, Outcomes
 from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
@@ -42,8 +42,8 @@ class Calibration:
 class Problem:
     """Everything a method may know before the first task.
 
-    `measured_bytes`: payload size by layer where it was measured (entropy-coded tensors, a JPEG
-    input); of all others the codec knows the size.
+    `measured_bytes`: payload size by layer at the layer's width in `bits`, where it was measured
+    (entropy-coded tensors, a JPEG input); of all others the codec knows the size.
     """
 
     graph: LayerGraph
@@ -58,6 +58,13 @@ class Problem:
     outcomes: Outcomes | None = None
     calibration: Calibration | None = None
     measured_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def expected_bytes(self, layer: Layer, bits: int) -> int:
+        """Size of a layer's payload at `bits`, as far as it is known before the first task."""
+        measured = self.measured_bytes.get(layer.name)
+        if measured is not None and bits == self.bits.bits(layer.name):
+            return measured
+        return self.codec.expected_bytes(layer.elements, bits, layer.rows)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,14 @@ class Prediction:
     payload_bytes: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TensorSize:
+    """What a codec must know of a tensor to expect its payload's size; see `Codec`."""
+
+    elements: int
+    rows: int = 1
+
+
 class ExitAnswer(NamedTuple):
     """What an early-exit head says of one sample; `confidence` is its largest softmax after
     temperature scaling."""
@@ -72,6 +80,14 @@ class Outcomes(Protocol):
     """Answers of the real model on the samples of one stream, through the real codec. Lazy and
     memoised.
     """
+
+    def through(self, codec: Codec) -> "Outcomes":
+        """The same model and samples through another codec: other bytes and labels of what
+        crosses, the same uncut labels and features."""
+
+    def tensor_size(self, layer: str) -> TensorSize:
+        """Size of the output of `layer` whose payloads these answers count. It differs from the
+        timed graph's where another resolution is timed."""
 
     @property
     def classes(self) -> int:

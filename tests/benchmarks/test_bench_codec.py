@@ -1,4 +1,5 @@
-"""Time of UAQ and of the task feature on the output of ResNet101's layer3 (1024×14×14), one thread.
+"""Time of UAQ, of SPINN's codec and of the task feature on the output of ResNet101's layer3
+(1024×14×14), one thread.
 
 python -m pytest tests/benchmarks/test_bench_codec.py --benchmark-only
 """
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from coach_exp.quant.affine import UniformAffine
+from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.types.feature import task_feature
 
 SHAPE = (1024, 14, 14)
 WIDTHS = range(1, 9)
 UAQ = UniformAffine()
+BITSHUFFLE = BitshuffleLz4()
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,15 @@ def test_encode(benchmark, tensor, bits):
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_decode(benchmark, tensor, bits):
     assert benchmark(UAQ.decode, UAQ.encode(tensor, bits)).shape == SHAPE
+
+
+def test_bitshuffle_encode(benchmark, tensor):
+    payload = benchmark(BITSHUFFLE.encode, tensor, 8)
+    assert len(payload) < BITSHUFFLE.expected_bytes(tensor.size, 8)
+
+
+def test_bitshuffle_decode(benchmark, tensor):
+    assert benchmark(BITSHUFFLE.decode, BITSHUFFLE.encode(tensor, 8)).shape == SHAPE
 
 
 def test_four_bits_both_ways(benchmark, tensor):

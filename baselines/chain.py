@@ -2,16 +2,16 @@
 in one fixed order are cut in two.
 
 In: the costs of a problem. Out: for every candidate its end set and T_e, T_t, T_c. Device-only, at
-which nothing is sent, is the last candidate of both; where the raw input may not leave, the cut
-that sends it is none.
+which nothing is sent, is the last of both; a cut that sends a raw input that may not leave, or that
+breaks t_max_ms, is no candidate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.planner.cost_model import CostModel
+from coach_exp.planner.cost_model import TOLERANCE, CostModel
 
 Floats = NDArray[np.float64]
 
@@ -76,20 +76,23 @@ def prefix_cuts(model: CostModel) -> Cuts:
 def _cuts(
     model: CostModel, held: NDArray[np.int64], end_s: Floats, link_s: Floats, cloud_s: Floats
 ) -> Cuts:
-    """With device-only behind them, and without those that send a raw input that must stay."""
-    away_s = np.full(len(held), model.half_rtt_s + model.return_s)
-    if not model.problem.raw_input_may_cross:
-        needed = max(model.graph.successors[0])
-        kept = held > needed
-        held, end_s, link_s = held[kept], end_s[kept], link_s[kept]
-        cloud_s, away_s = cloud_s[kept], away_s[kept]
-    return Cuts(
+    """With device-only behind them, and without those that the problem does not allow. Where it
+    allows none, device-only is left, of which the cost model says what it breaks."""
+    problem = model.problem
+    every = Cuts(
         np.append(held, len(model.graph)),
         np.append(end_s, model.end_before[-1]),
         np.append(link_s, 0.0),
         np.append(cloud_s, 0.0),
-        np.append(away_s, 0.0),
+        np.append(np.full(len(held), model.half_rtt_s + model.return_s), 0.0),
     )
+    raw_needed = 0 if problem.raw_input_may_cross else max(model.graph.successors[0])
+    allowed = every.held > raw_needed
+    if problem.t_max_s is not None:
+        total_s = every.end_s + every.link_s + every.cloud_s
+        allowed &= total_s * (1 - TOLERANCE) <= problem.t_max_s
+    allowed[-1] |= not allowed.any()
+    return Cuts(*(getattr(every, column.name)[allowed] for column in fields(every)))
 
 
 def least(value: Floats, then: Floats) -> int:

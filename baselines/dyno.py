@@ -45,9 +45,8 @@ class Dyno(Baseline):
         return problem
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
-        """The best pair. Raises InfeasibleError when it breaks t_max_ms."""
-        goal: Literal["sum", "bottleneck"] = "sum" if self.objective == "latency" else "bottleneck"
-        return chosen(problem, goal, release, self._choice)
+        """The best pair. Raises InfeasibleError when all break t_max_ms."""
+        return chosen(problem, self.objective, release, self._choice)
 
     def _choice(self, model: CostModel) -> Choice:
         cuts = cut_vertex_cuts(model)

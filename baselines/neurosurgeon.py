@@ -1,7 +1,8 @@
 """Neurosurgeon (Kang et al., ASPLOS 2017): the one cut of least latency.
 
 What it decides, and when: for the link's rate, behind which layer the model is cut in two, so that
-T_e + T_t + T_c is least; again when the rate changes (`replan`). One tensor crosses, as float32.
+T_e + T_t + T_c, and half the round trip where something is sent, is least; again when the rate
+changes (`replan`). One tensor crosses, as float32.
 
 What it cannot do: see the pipeline (no queue, no throughput in its objective), compress, exit
 early, or cut through parallel branches.
@@ -68,7 +69,7 @@ class Neurosurgeon(Baseline):
         return replace(problem, workload=replace(problem.workload, in_flight=1))
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
-        """The cut of least latency. Raises InfeasibleError when it breaks t_max_ms."""
+        """The cut of least latency. Raises InfeasibleError when all break t_max_ms."""
         return chosen(problem, "sum", release, self._choice)
 
     def _choice(self, model: CostModel) -> Choice:

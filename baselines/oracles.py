@@ -2,22 +2,24 @@
 
 What they decide, and when: for the link's rate, the cut of least latency of one task
 (`oracle_latency`, by the one-task schedule) or of least longest stage (`oracle_bottleneck`), by
-looking at every cut. Widths are those of the shared table Q(v): neither objective ever grows when a
-tensor is sent with fewer bits, so of each tensor the fewest that keep the budget are best; several
-crossing tensors are raised together, widest first, until the cut keeps it. Tensors that no
-promising cut uses count as having the least width, which only makes other cuts look better than
-they are, so the cut that is found is best among all.
+looking at every cut; for other rates as well, where `replan` names them. Widths are those of the
+shared table Q(v): neither objective ever grows when a tensor is sent with fewer bits, so of each
+tensor the fewest that keep the budget are best. Tensors that no promising cut uses count as having
+the least width, which only makes other cuts look better than they are, so the cut that is found is
+best among all. Where several tensors cross, they are raised together, widest first, until the cut
+keeps the budget: there the optimum is that of the table, for other widths may keep it too.
 
 What they cannot do: mix plans, exit early, follow content. They bound single plans, not methods
 that decide by task. A model of more cuts than `limit` is refused.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from coach_exp.online.replan import Replan
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import ConfigError
-from coach_exp.types.method import Controller, FixedPlans, Problem
+from coach_exp.types.method import Controller, Problem
 from coach_exp.types.plan import PlanSet
 
 Objective = Literal["latency", "bottleneck"]
@@ -30,6 +32,7 @@ class Oracle:
     name: str
     objective: Objective
     limit: int = 2_000_000
+    replan: Replan = field(default_factory=Replan)
 
     def __post_init__(self) -> None:
         if self.objective not in get_args(Objective):
@@ -37,16 +40,19 @@ class Oracle:
                 f"method.objective = {self.objective!r}: it must be one of "
                 f"{list(get_args(Objective))}"
             )
+        if not isinstance(self.limit, int) or self.limit < 1:
+            raise ConfigError(f"method.limit = {self.limit!r}: it must be a whole number from 1 on")
 
     def view(self, problem: Problem) -> Problem:
         """As it is."""
         return problem
 
     def plan(self, problem: Problem) -> PlanSet:
-        """The best of all cuts. Raises InfeasibleError above `limit`, or when none is allowed."""
+        """The best of all cuts at each rate. Raises InfeasibleError above `limit` cuts, or when
+        none is allowed."""
         planner = Planner("exhaustive", self.objective, limit=self.limit, overlap_limited=False)
-        return PlanSet((planner.plan(problem),))
+        return self.replan.plans(problem, lambda given: PlanSet((planner.plan(given),)))
 
     def controller(self, plans: PlanSet) -> Controller:
-        """Decides nothing."""
-        return FixedPlans(plans)
+        """Follows the rate if it may; decides nothing else."""
+        return self.replan.controller(plans)

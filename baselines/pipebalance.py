@@ -27,7 +27,7 @@ class PipeBalance(Baseline):
     """See above."""
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
-        """The balanced cut. Raises InfeasibleError when it breaks t_max_ms."""
+        """The balanced cut. Raises InfeasibleError when all break t_max_ms."""
         return chosen(problem, "bottleneck", release, _choice)
 
 

@@ -60,3 +60,29 @@ class Answers:
 
     def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
         return self.heads[layer][sample]
+
+
+@dataclass(frozen=True, eq=False)
+class NeedingBits:
+    """Ten samples, all answered rightly when every crossing tensor has at least the bits that its
+    layer needs, all wrongly otherwise."""
+
+    needs: Mapping[str, int]
+    samples: int = 10
+    classes: int = 2
+
+    def true_label(self, sample: int) -> int:
+        return 0
+
+    def video(self, sample: int) -> int:
+        return sample
+
+    def uncut(self, sample: int) -> int:
+        return 0
+
+    def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
+        return np.ones(1, np.float32)
+
+    def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
+        enough = all(tensor.bits >= self.needs[tensor.layer] for tensor in crossing)
+        return Prediction(0 if enough else 1, tuple(0 for _ in crossing))

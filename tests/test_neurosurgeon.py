@@ -1,12 +1,15 @@
 """Neurosurgeon, and the other methods of one cut, against hand-worked cases and brute force."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from math import exp, inf, log1p
 
 import numpy as np
 import pytest
-from graphs import SHAPES, chain, diamond, random_problem
+from answers import Answers
+from graphs import SHAPES, SameBits, chain, diamond, random_problem
+from graphs import problem as graph_of
+from networks import full_size
 from reference import closed_end_sets
 
 from baselines.chain import cut_vertex_cuts, least, prefix_cuts
@@ -17,12 +20,14 @@ from baselines.oracles import Oracle
 from baselines.pipebalance import PipeBalance
 from coach_exp.network.estimator import Oracle as TrueRate
 from coach_exp.network.trace import constant
+from coach_exp.online.method import Online
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.certificate import least_total_s
 from coach_exp.planner.planning import Planner
-from coach_exp.types.errors import ConfigError
+from coach_exp.types.errors import ConfigError, InfeasibleError
 from coach_exp.types.graph import Layer, LayerGraph
-from coach_exp.types.method import Link, Problem
+from coach_exp.types.method import Calibration, Link, Problem
+from coach_exp.types.outcomes import Crossing
 from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.workload import Workload
 
@@ -125,6 +130,38 @@ def test_prefixes_cost_what_the_cost_model_says(seed):
         assert found == pytest.approx((stage.end_s, stage.link_s, stage.cloud_s))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_candidates_are_the_cuts_that_the_cost_model_allows(seed):
+    given = drawn(seed)
+    every = prefix_cuts(costs(given, "sum", "after_decision"))
+    limit_s = float(np.median(every.end_s + every.link_s + every.cloud_s)) + 1e-6
+    given = replace(given, t_max_s=limit_s, raw_input_may_cross=bool(seed % 2))
+    model = costs(given, "sum", "after_decision")
+    prefixes = (prefix_cuts(model), range(len(given.graph)))
+    for cuts, places in (prefixes, (cut_vertex_cuts(model), model.chain)):
+        allowed = [i + 1 for i in places if not model.of(frozenset(range(i + 1)))[0].violation_s]
+        assert cuts.held.tolist() == (allowed or [len(given.graph)])
+
+
+@BOTH
+def test_a_limit_that_every_cut_breaks_is_named(linearisation):
+    with pytest.raises(InfeasibleError, match=r"sends nothing.*t_max_ms = 3500"):
+        plan(ns(linearisation=linearisation), replace(GIVEN, t_max_s=3.5))
+
+
+def test_a_prefix_may_end_inside_a_block_and_pays_for_the_shortcut_too():
+    #       ┌─ a ─ b ─┐       a is far cheaper on the end, b and add on the cloud
+    #   in ─ s        add     tensors: in 0.5, s 0.4, a 0.3, b 9, add 0 s
+    #       └─────────┘
+    inputs = {"in": [], "s": ["in"], "a": ["s"], "b": ["a"], "add": ["s", "b"]}
+    times = ((0, 1, 1, 50, 50), (0, 50, 50, 1, 1), (0.5, 0.4, 0.3, 9, 0))
+    block = graph_of(inputs, *(dict(zip(inputs, each, strict=True)) for each in times))
+    inside = plan(ns(linearisation="prefix"), block)
+    assert (inside.cut_name, inside.payload_bytes) == ("s+a", (400, 300))
+    assert inside.objective.value == pytest.approx(2 + (0.4 + 0.3) + 2)
+    assert plan(ns(), block).cut_name == "s"  # 1 + 0.4 + 52
+
+
 @BOTH
 def test_an_input_that_must_stay_is_not_sent(linearisation):
     private = replace(at(GIVEN, 100), raw_input_may_cross=False)
@@ -222,6 +259,18 @@ def test_a_regression_decides_and_the_profile_is_paid():
     assert found.stage_s.end_s == pytest.approx(sum(held.values()))
 
 
+def test_a_prediction_may_err_and_the_profile_is_paid():
+    # 1 and 2 do alike, so the fit gives each the geometric mean: 2 s on the end, 1 s on the cloud.
+    #   sent      T_e T_t   T_c   sum    by the fit
+    #   1           1   2  0.01  3.01    2 + 2 + 1 = 5
+    #   nothing     5   0     0     5    4
+    alike = chain([0, 1, 4], [0, 100, 0.01], [9, 2, 2])
+    assert plan(ns(), alike).cut_name == "1"
+    guessed = plan(ns(predictor="regression"), alike)
+    assert guessed.cut_name == "device-only"
+    assert guessed.objective.value == guessed.stage_s.end_s == 5
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -246,6 +295,20 @@ def test_the_balanced_cut_by_hand():
     # Longest stages: 6, 4, 2 behind layer 2, 10.
     found = plan(PipeBalance(name="pipebalance", track="same_codec"), GIVEN)
     assert (found.cut_name, found.stage_s.period_s) == ("2", 2)
+
+
+def test_the_balanced_cut_is_not_that_of_the_least_sum_and_keeps_the_limit():
+    #   sent      T_e T_t T_c  max  sum
+    #   in          0   8   4    8   12
+    #   1           2   5   3    5   10
+    #   2           4   4   2    4   10
+    #   3           6   1   1    6    8
+    #   nothing     9   0   0    9    9
+    given = chain([0, 2, 2, 2, 3], [0, 1, 1, 1, 1], [8, 5, 4, 1, 0])
+    method = PipeBalance(name="pipebalance", track="same_codec")
+    assert plan(method, given).cut_name == "2"
+    assert plan(ns(), given).cut_name == "3"
+    assert plan(method, replace(given, t_max_s=9.5)).cut_name == "3"
 
 
 def test_equal_periods_go_to_the_lower_sum():
@@ -279,3 +342,100 @@ def test_dyno_sends_at_the_searched_widths_on_every_track():
         method = Dyno(name="dyno", track=track)
         found = plan(method, GIVEN)
         assert [c.bits for c in found.crossing] == [GIVEN.bits.bits("2")]
+
+
+# --- Tracks ---------------------------------------------------------------------------------------
+
+
+def run(method, problem: Problem):
+    """A method's plans, and the records of the stream."""
+    seen = method.view(problem)
+    plans, trace = method.plan(seen), constant(seen.link.bandwidth_bps)
+    samples = None if seen.outcomes is None else np.arange(seen.workload.tasks)
+    return plans, simulate(seen, method.controller(plans), trace, TrueRate(trace), samples)
+
+
+def split(videos, seed: int) -> Answers:
+    """Two labels a quarter turn apart; 4 bits are always right, fewer only near a centre."""
+    rng, label = np.random.default_rng(seed), np.arange(len(videos)) % 2
+    spread = rng.normal(0, 0.45, len(videos))
+    angle = label * np.pi / 2 + spread
+    features = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    wrong = np.where(np.abs(spread) > 0.6, 1 - label, label)
+    return Answers(features, label, np.array(videos), 2, {2: wrong, 3: wrong}, payload_bytes=500)
+
+
+def answered_problem() -> Problem:
+    """in → 1 → 2: at 4 bits 1.2 s behind 1, 2.8 s on the cloud, 3.4 s on the end; as float32 4.7 s
+    behind 1."""
+    problem = chain((0, 0.4, 3), (0, 2, 0.3), (1, 1, 1))
+    return replace(
+        problem,
+        end=replace(problem.end, decision_s={"in": 0.2, "1": 0.1, "2": 0.1}),
+        bits=SameBits(4),
+        workload=Workload("saturated", tasks=200, in_flight=4),
+        outcomes=split(range(1000, 1200), 0),
+        calibration=Calibration(split(range(100), 1), split(range(100, 400), 2)),
+    )
+
+
+def test_the_tracks_differ_in_payload_and_in_what_is_decided_online():
+    online = Online(limit_points=2)
+    found = {
+        track: run(Neurosurgeon(name="ns", track=track, online=online), answered_problem())
+        for track in ("as_published", "same_codec", "same_online")
+    }
+    first = {track: plans.plans[0] for track, (plans, _) in found.items()}
+    assert [each.crossing for each in first.values()] == [
+        (Crossing("in", 4),), (Crossing("1", 4),), (Crossing("1", 4),),
+    ]  # fmt: skip
+    assert [each.release for each in first.values()] == ["per_tensor"] * 2 + ["after_decision"]
+    assert [each.online is not None for each in first.values()] == [False, False, True]
+    assert first["same_online"].stage_s.end_s == pytest.approx(0.4 + 0.1)
+    exits = {track: (records.decision == "exit").mean() for track, (_, records) in found.items()}
+    assert exits["as_published"] == exits["same_codec"] == 0
+    assert 0 < exits["same_online"] < 1
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        PipeBalance(name="pipebalance", track="same_online", online=Online(limit_points=2)),
+        Dyno(name="dyno", track="same_online", online=Online(limit_points=2)),
+    ],
+)
+def test_the_cache_and_the_widths_of_coach_can_be_had(method):
+    plans, records = run(method, answered_problem())
+    assert plans.plans[0].online is not None
+    assert 0 < (records.decision == "exit").mean() < 1
+
+
+# --- Real models ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+def test_real_models(name):
+    network = full_size(name)
+    for mbps, track in product((2, 20, 100), ("as_published", "same_codec")):
+        given = replace(network, link=Link(1e6 * mbps))
+        methods = {
+            "vertex": replace(ns(), track=track),
+            "prefix": replace(ns(linearisation="prefix"), track=track),
+            "fit": replace(ns(predictor="regression"), track=track),
+            "balanced": PipeBalance(name="pipebalance", track=track),
+        }
+        seen = methods["vertex"].view(given)
+        found = {key: plan(method, given) for key, method in methods.items()}
+        for each in found.values():
+            again = Planner(objective="sum", overlap_limited=False).plan_for(seen, each.end_layers)
+            assert again.stage_s == each.stage_s
+            assert again.payload_bytes == each.payload_bytes
+        total_s = {key: each.stage_s.total_s for key, each in found.items()}
+        assert total_s["prefix"] <= total_s["vertex"] * (1 + 1e-9)
+        assert total_s["vertex"] <= min(total_s["fit"], total_s["balanced"]) * (1 + 1e-9)
+        assert least_total_s(costs(seen, "sum", "per_tensor")) <= total_s["prefix"] * (1 + 1e-9)
+        period_s = {key: each.stage_s.period_s for key, each in found.items()}
+        assert period_s["balanced"] <= period_s["vertex"] * (1 + 1e-9)
+    stream = replace(network, workload=Workload("saturated", tasks=50))
+    plans, records = run(ns(execution="sequential"), stream)
+    assert records.finish_s.max() == pytest.approx(50 * plans.plans[0].latency_s)

@@ -36,29 +36,19 @@ def of_width(problem: Problem, bits: int) -> Problem:
 
 def crossing(graph: LayerGraph, end_set: frozenset[str]) -> set[str]:
     """Of the end's tensors, those that a layer outside reads."""
-    return {
-        name for layer in graph.layers if layer.name not in end_set for name in layer.inputs
-    } & end_set
-
-
-def _relatives(graph: LayerGraph, neighbours: tuple[tuple[int, ...], ...], up: bool) -> list[int]:
-    """Of each layer its ancestors (`up`) or descendants, as bits of a number."""
-    found = [0] * len(graph)
-    for i in range(len(graph)) if up else reversed(range(len(graph))):
-        for other in neighbours[i]:
-            found[i] |= found[other] | 1 << other
-    return found
+    outside = (layer.inputs for layer in graph.layers if layer.name not in end_set)
+    return {name for inputs in outside for name in inputs} & end_set
 
 
 def through_all(graph: LayerGraph) -> list[int]:
-    """Positions of the layers of which every other is an ancestor or a descendant."""
-    above = _relatives(graph, graph.predecessors, up=True)
-    below = _relatives(graph, graph.successors, up=False)
-    return [
-        i
-        for i, (a, b) in enumerate(zip(above, below, strict=True))
-        if a.bit_count() + b.bit_count() == len(graph) - 1
-    ]
+    """Positions of the layers after which, all before them done, only their own output is alive.
+
+    It is not enough that every other layer is an ancestor or a descendant: so is the only layer of
+    a residual branch, past which the block's input goes.
+    """
+    names = [layer.name for layer in graph.layers]
+    prefixes = ((i, frozenset(names[: i + 1])) for i in range(len(names)))
+    return [i for i, prefix in prefixes if crossing(graph, prefix) <= {names[i]}]
 
 
 def closed_sets_by_block(graph: LayerGraph) -> Iterator[frozenset[str]]:

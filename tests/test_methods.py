@@ -7,6 +7,7 @@ tasks that all enter, and answers that leave at once, unless a test says otherwi
 """
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from graphs import PlainCodec, chain, random_problem
 from graphs import problem as graph_problem
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from reference import one_task
 from reference_baselines import (
     Cuts,
@@ -112,8 +114,15 @@ def hydra() -> Iterator[None]:
 @cache
 def method_of(variant: str, *overrides: str) -> Method:
     """The method that its config builds."""
-    raw = compose("config", overrides=[*VARIANTS[variant], *overrides])
+    raw = deepcopy(_composed(variant, *(each for each in overrides if each[:6] != "track=")))
+    for track in (each[6:] for each in overrides if each[:6] == "track="):
+        raw.track = track
     return instantiate(raw.method, _convert_="all")
+
+
+@cache
+def _composed(variant: str, *overrides: str) -> DictConfig:
+    return compose("config", overrides=[*VARIANTS[variant], *overrides])
 
 
 @cache
@@ -142,13 +151,28 @@ def given(source: Source) -> Problem:
         problem = replace(problem, end=ends[str(which)])
         link = replace(problem.link, bandwidth_bps=1e6 * scale)
     else:
-        rng = np.random.default_rng([int(which), *map(ord, name)])
-        problem = random_problem(rng, name, int(rng.integers(4, 8)), codec=PlainCodec(3))
-        while len(problem.graph) > 10:
-            problem = random_problem(rng, name, int(rng.integers(4, 8)), codec=PlainCodec(3))
-        problem = replace(problem, bits=FixedBits(BITS, problem.graph.input.name))
+        problem = _drawn(name, int(which))
         link = replace(problem.link, bandwidth_bps=problem.link.bandwidth_bps * scale)
     return replace(problem, link=link, workload=Workload("saturated", tasks=40))
+
+
+@cache
+def _drawn(shape: str, number: int) -> Problem:
+    """Of graphs 0 and 1 the best cut sends tensors of several layers (in a chain of one) that are
+    not the raw input, by its sum or by its largest stage; graph 2 is as it comes."""
+    rng = np.random.default_rng([number, *map(ord, shape)])
+    while True:
+        problem = random_problem(rng, shape, int(rng.integers(4, 8)), codec=PlainCodec(3))
+        if len(problem.graph) > 10:
+            continue
+        problem = replace(problem, bits=FixedBits(BITS, problem.graph.input.name))
+        cuts = Cuts.of(problem)
+        stages = cuts.stages(problem.link.bandwidth_bps)
+        weighed = stages.sum(axis=1) if number == 0 else stages.max(axis=1)
+        sent = crossing(problem.graph, list(cuts.row)[int(weighed.argmin())])
+        wanted = 1 if shape == "chain" else 2
+        if number == 2 or len(sent - {problem.graph.input.name}) >= wanted:
+            return problem
 
 
 @cache
@@ -431,6 +455,24 @@ def test_no_method_has_a_lower_sum_than_the_oracle(graphs):
                 assert at_most(least, total(variant, "same_codec", source)), (variant, source)
 
 
+def test_a_cut_of_the_chain_does_not_lie_beside_a_shortcut():
+    #   in ─ a ─┬ b ─┬ add ─ out    b is an ancestor or a descendant of all, yet a's tensor passes
+    #           └────┘              by. Behind b both cross: (1 + 1) + (1 + 1) + (0.5 + 0.5) = 5 s.
+    # Behind a: 1 + 1 + 41 = 43 s, behind add: 32 + 9 + 0.5 = 41.5 s: that is NS's.
+    inputs = {"in": [], "a": ["in"], "b": ["a"], "add": ["a", "b"], "out": ["add"]}
+    end_s = {"in": 0, "a": 1, "b": 1, "add": 30, "out": 30}
+    cloud_s = {"in": 0, "a": 40, "b": 40, "add": 0.5, "out": 0.5}
+    tensor_s = {"in": 9, "a": 1, "b": 1, "add": 9, "out": 1}
+    given = graph_problem(inputs, end_s, cloud_s, tensor_s)
+    found = {}
+    for variant in ("ns", "ns_prefix", "dads_light"):
+        method = method_of(variant, "track=same_codec")
+        (plan,) = method.plan(method.view(given)).plans
+        found[variant] = (plan.cut_name, plan.stage_s.total_s)
+    assert found["ns_prefix"] == found["dads_light"] == ("a+b", 5)
+    assert found["ns"] == ("add", 41.5)
+
+
 @every_graph
 @both_tracks
 def test_articulation_cuts_send_one_tensor_and_waiting_changes_no_cut(track, graphs):
@@ -506,6 +548,15 @@ def test_least_largest_stage_of_all_cuts_and_of_the_chain(graphs):
             least, its_sum = least_max(stages[rows])
             assert largest(variant, "same_codec", source) == pytest.approx(least), source
             assert total(variant, "same_codec", source) == pytest.approx(its_sum), source
+
+
+def test_of_equal_largest_stages_the_lower_sum_is_taken():
+    # in → 1 → 2, the last of no time: behind 1 (4, 1, 0), device-only (4, 0, 0), cloud-only 9 s.
+    problem = chain((0, 4, 0), (0, 1, 0), (9, 1, 1))
+    for variant in ("dads", "pipebalance", "oracle_bottleneck"):
+        method = method_of(variant, "track=same_codec")
+        (plan,) = method.plan(method.view(problem)).plans
+        assert plan.cut_name == "device-only", variant
 
 
 @every_graph

@@ -143,7 +143,7 @@ def captured(model: str) -> tuple[Problem, dict[str, DeviceProfile]]:
 
 @cache
 def given(source: Source) -> Problem:
-    """A problem of a random graph of at most 10 layers, the link `factor` times as fast as drawn,
+    """A problem of a random graph of 6 to 10 layers, the link `factor` times as fast as drawn,
     or of a real model. The raw input is sent at 8 bits, all else at 4."""
     name, which, scale = source
     if name in MODELS:
@@ -162,8 +162,8 @@ def _drawn(shape: str, number: int) -> Problem:
     not the raw input, by its sum or by its largest stage; graph 2 is as it comes."""
     rng = np.random.default_rng([number, *map(ord, shape)])
     while True:
-        problem = random_problem(rng, shape, int(rng.integers(4, 8)), codec=PlainCodec(3))
-        if len(problem.graph) > 10:
+        problem = random_problem(rng, shape, int(rng.integers(5, 9)), codec=PlainCodec(3))
+        if not 6 <= len(problem.graph) <= 10:
             continue
         problem = replace(problem, bits=FixedBits(BITS, problem.graph.input.name))
         cuts = Cuts.of(problem)
@@ -919,7 +919,7 @@ def test_dads_looks_at_the_load(graphs):
     auto, heavy = (
         method_of("dads", "track=same_codec", f"method.mode={mode}") for mode in ("auto", "heavy")
     )
-    for source in SOURCES[graphs]:
+    for source in SOURCES[graphs][::3]:
         light_s = largest("dads_light", "same_codec", source)
         heavy_s = largest("dads", "same_codec", source)
         idle = loaded(source, 0.99 / light_s)

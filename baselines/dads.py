@@ -11,9 +11,8 @@ least max{T_e, T_t, T_c} among the minimum cuts of α·T_e + T_t + γ·T_c for m
 lower sampling rate. A saturated stream counts as Q = ∞, a single stream as Q = 0.
 
 What it cannot do: change the precision or compress (its payloads are float32, uncompressed), exit
-early, mix two cuts, overlap the stages of one task when it plans. T_t is bytes over rate, without
-the round trip. On a chain at a light load its cut is Neurosurgeon's where there is no round trip,
-so there it cannot be faster for a task that waits for no other.
+early, mix two cuts, overlap the stages of one task when it plans. On a chain at a light load its
+cut is Neurosurgeon's, so there it cannot be faster for a task that waits for no other.
 
 Where we depart from it:
 - Eq. (4) has no arcs from consumer to producer, so it may place a layer on the end whose input is
@@ -108,8 +107,12 @@ def _rounded_down(rate: float) -> float:
 
 
 def dsl(model: CostModel) -> Choice:
-    """The cut of least T_e + T_t + T_c (ECDI-L): exact."""
-    found = weighted_min_cut(model, Weights())
+    """The cut of least T_e + T_t + T_c (ECDI-L): exact. Whatever is sent is under way for half the
+    round trip, which only tells against sending at all."""
+    found, alone = weighted_min_cut(model, Weights()), model.device_only()
+    away_s = model.half_rtt_s + model.return_s
+    if alone.stage.total_s < found.value + away_s:
+        return Choice((model.end_set(alone),), lower_bound=found.value)
     return Choice((found.end_set,), lower_bound=found.value)
 
 

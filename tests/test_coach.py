@@ -178,6 +178,23 @@ def test_an_end_that_sends_nothing_still_learns_that_the_link_is_back():
     assert (start_s > 75).sum() > 400
 
 
+def test_one_task_at_a_time_is_sent_to_learn_of_a_slow_link():
+    # All on the end takes 0.34 s; sent, a task holds the link for 50 s. Were one sent every period,
+    # they would fill all four places and the end would wait for the link.
+    given = chain(
+        (0, 0.04, 0.3), (0, 0.2, 0.03), (1, 1, 1),
+        link=Link(80.0), bits=SameBits(4), workload=Workload("saturated", tasks=600, in_flight=4),
+    )  # fmt: skip
+    method = Coach(Planner(objective="bottleneck"), replan=Replan(mbps=(0.08,)))
+    trace = steps([80.0], 1.0)
+    records = simulate(given, method.controller(method.plan(given)), trace, Ewma(80.0))
+    sent = records.decision == "send"
+    apart_s = np.diff(records.end_start_s[sent])
+    assert 2 < sent.sum() < 8
+    assert apart_s.min() > 50
+    assert records.finish_s[~sent].max() < 1.05 * 600 * 0.34
+
+
 def test_rates_without_a_feasible_cut_are_left_out(given):
     slow = replace(given, t_max_s=1.3)
     plans = Replan(mbps=(0.0001, 0.1)).plans(slow, alone(Planner()))

@@ -83,7 +83,7 @@ FLOATS = (  # as published
     *("ns", "ns_prefix", "ns_sequential", "dads", "dads_light"),
     *("jps", "jps_adjacent", "jps_path"),
 )
-LEAST_SUM = ("oracle_latency", "dads_light")  # over all closed end sets
+LEAST_SUM = ("dads_light",)  # over all closed end sets; oracle_latency counts overlaps
 ON_TRACKS = (*FLOATS, "dyno", "pipebalance", "oracle_latency", "oracle_bottleneck")
 CHOOSING = tuple(name for name in VARIANTS if name not in ("device_only", "cloud_only"))
 OWN_WIDTHS = ("dyno",)  # chooses the width of what it sends
@@ -431,7 +431,7 @@ def test_a_forbidden_input_does_not_leave(variant, graphs):
 
 @every_graph
 @both_tracks
-def test_least_sum_oracle_is_light_dads_is_below_prefix_is_below_articulation(track, graphs):
+def test_the_least_sum_is_light_dads_is_below_prefix_is_below_articulation(track, graphs):
     for source in SOURCES[graphs]:
         cuts, stages = all_cuts(source, FLOAT32 if track == "as_published" else BITS)
         found = {v: total(v, track, source) for v in ("dads_light", "ns", "ns_prefix")}
@@ -441,9 +441,6 @@ def test_least_sum_oracle_is_light_dads_is_below_prefix_is_below_articulation(tr
         assert found["ns_prefix"] == pytest.approx(prefix, rel=1e-8), source
         assert at_most(found["dads_light"], found["ns_prefix"]), source
         assert at_most(found["ns_prefix"], found["ns"]), source
-        if track == "same_codec":
-            oracle = total("oracle_latency", track, source)
-            assert oracle == pytest.approx(least_sum(stages), rel=1e-8), source
 
 
 @every_graph
@@ -498,7 +495,7 @@ def test_more_bandwidth_never_costs_time_and_never_saves_bytes(variant, graphs):
 
 
 @random_graphs
-@pytest.mark.parametrize("variant", ["ns", "ns_sequential", "dads_light", "oracle_latency"])
+@pytest.mark.parametrize("variant", ["ns", "ns_sequential", "dads_light"])
 def test_the_way_of_a_delivery_counts_once_a_task(variant, graphs):
     # Tensors of one task are on their way together, so half the RTT is waited for once; a task that
     # ends on the end waits for none of it. It holds no resource.

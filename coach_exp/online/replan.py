@@ -54,7 +54,8 @@ class FollowRate:
     controller of its own.
 
     Plans that send nothing let the end learn nothing of the link. While such plans run, one task in
-    `PROBE_EVERY`, and at most one a period, is sent by the plan of the fewest bytes.
+    `PROBE_EVERY`, and at most one a period, is sent by the plan of the fewest bytes; none while the
+    last such task is not answered, or they would fill a slow link.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class FollowRate:
         sending = [plan for plan in every if plan.crossing]
         self._probe = min(sending, key=lambda plan: sum(plan.payload_bytes), default=None)
         self._silent = 0  # tasks since one was sent
+        self._probing: int | None = None  # the task that was sent to learn of the link
 
     def choose(self, task: int, moment: Moment) -> Plan:
         """A present plan, reconsidered once a period."""
@@ -79,7 +81,9 @@ class FollowRate:
         self._silent = 0 if plan.crossing else self._silent + 1
         if not due or self._silent < PROBE_EVERY or self._probe is None:
             return plan
-        self._silent = 0
+        if self._probing is not None:
+            return plan
+        self._silent, self._probing = 0, task
         return self._probe
 
     def _reconsider(self, rate_bps: float) -> None:
@@ -104,5 +108,7 @@ class FollowRate:
         self._now.sent(transfer)
 
     def answered(self, task: int, label: int, now_s: float) -> None:
-        """Told on."""
+        """Told on; another task may now be sent to learn of the link."""
+        if task == self._probing:
+            self._probing = None
         self._now.answered(task, label, now_s)

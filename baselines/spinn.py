@@ -217,6 +217,7 @@ class Scheduler:
         self._model = costs(unlimited, "sum", self._release)
 
     def plans(self) -> PlanSet:
+        """The best pair and the best that sends nothing, as plans."""
         sink = len(self._problem.graph) - 1
         may = self._problem.raw_input_may_cross
         places = [i for i in splits(self._problem.graph) if i > 0 or may]
@@ -240,9 +241,10 @@ class Scheduler:
     def expected(self, split: int, threshold: float) -> Configuration:
         """Expected seconds: a layer counts with the share of the tasks that reach it."""
         model = self._model
-        exits, going_on = list[int](), [1.0]
+        exits: tuple[int, ...] = ()
+        going_on = [1.0]
         if threshold < NEVER and self._cascade is not None:
-            exits, going_on = list(self._heads), self._cascade.going_on(threshold)
+            exits, going_on = self._heads, self._cascade.going_on(threshold)
         before = sum(place <= split for place in exits)  # heads on the end
         end_edges = [0, *exits[:before], split]
         end_s = model.end_s[0] + model.decide_s[split] * (split < len(model.graph) - 1)

@@ -319,6 +319,8 @@ def test_spinn_exits_on_a_link_that_is_lost_and_comes_back(tmp_path: Path, hydra
     assert len(tasks) == 30
     assert tasks.finish_s.notna().all()
     assert (tasks.predicted >= 0).all()
+    assert (tasks.decision == "exit").any()
+    assert tasks.fallback.any()
     plans = json.loads((here / "plan.json").read_text())
     assert [plan["weight"] for plan in plans["plans"]][:3] == [1, 0, 0]
     assert plans["plans"][0]["objective"]["name"] == "expected_latency"

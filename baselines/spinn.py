@@ -18,6 +18,9 @@ Where we depart, and why:
 * Quantising and compressing cost no device time, for SPINN as for all methods without an online
   part.
 * A task that would answer by no exit gets the last layer's answer.
+* What the raw input loses on its way is not counted against a split, as for no other method.
+* A limit on the latency (`t_max_ms`) binds tasks that no exit answers, and no task whose link is
+  lost.
 * Without trained weights there is nothing to exit by and nothing to compress: what is left is a
   split at 8 bits.
 * On the track `same_codec` its tensors go at COACH's widths; on `same_online` COACH's semantic
@@ -26,8 +29,8 @@ Where we depart, and why:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import pairwise
+from functools import lru_cache
+from itertools import pairwise, product, starmap
 from math import inf
 from typing import Literal
 
@@ -35,13 +38,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.harness import Baseline, costs
-from coach_exp.planner.cost_model import cut_vertices
+from coach_exp.planner.cost_model import TOLERANCE, cut_vertices
 from coach_exp.planner.exit_places import exit_places
-from coach_exp.planner.planning import settled
 from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.quant.precision import FixedBits
 from coach_exp.quant.sizes import rescaled_bytes
-from coach_exp.types.errors import ConfigError
+from coach_exp.types.errors import ConfigError, InfeasibleError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import (
     GO_ON,
@@ -62,6 +64,8 @@ THRESHOLDS = (*(round(0.3 + 0.05 * k, 2) for k in range(14)), NEVER)  # 0.30, 0.
 PROBE_EVERY = 20  # tasks answered on the end alone between two that try a link that was lost
 
 Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Answers = tuple[Labels, Labels, Floats]  # the last layer's [n], the heads' [heads, n], how sure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +94,19 @@ class Spinn(Baseline):
                 _through(problem, BitshuffleLz4(problem.codec.header_bytes)), bits=bits
             )
             problem = replace(problem, measured_bytes=_measured(problem))
-        return (
-            problem if self.track == "same_online" else _with_exits(problem, self._heads(problem))
-        )
+        return _with_exits(problem, self._heads(problem))
 
     def _heads(self, problem: Problem) -> tuple[str, ...]:
-        return exit_places(problem.graph, self.exits) if problem.outcomes is not None else ()
+        if self.track == "same_online" or problem.outcomes is None or problem.calibration is None:
+            return ()
+        return exit_places(problem.graph, self.exits)
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
-        """The best pair, and the best that sends nothing for when the link is lost."""
-        heads = () if release == "after_decision" else self._heads(problem)
-        make = partial(_Scheduler, problem, release, heads, self)
-        return settled(problem, lambda: make().plans())
+        """The best pair, and the best that sends nothing for when the link is lost.
+
+        Raises InfeasibleError when no split keeps t_max_ms.
+        """
+        return Scheduler(problem, release, self._heads(problem), self).plans()
 
     def dispatch(self, plans: PlanSet) -> Controller:
         """Exits by confidence, and goes on alone while the link is lost."""
@@ -147,10 +152,10 @@ def splits(graph: LayerGraph) -> tuple[int, ...]:
 
 def _measured(problem: Problem) -> dict[str, int]:
     """Mean size of every split's tensor over the calibration split, beside what is known."""
-    if problem.calibration is None:
+    layers = [problem.graph.layers[i] for i in splits(problem.graph)[1:]]
+    if problem.calibration is None or not layers:
         return dict(problem.measured_bytes)
-    graph, calib = problem.graph, problem.calibration.calib
-    layers = [graph.layers[i] for i in splits(graph)[1:]]
+    calib = problem.calibration.calib
     sent = calib.sent_bytes(tuple(Crossing(layer.name, BITS) for layer in layers))
     means = {
         layer.name: rescaled_bytes(mean, BITS, problem.codec, calib.tensor_size(layer.name), layer)
@@ -162,33 +167,39 @@ def _measured(problem: Problem) -> dict[str, int]:
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A split (a position in the graph; the sink: nothing is sent) with a threshold, by what it is
-    expected to cost: seconds per task on end, link and cloud, exits counted."""
+    expected to cost: seconds per task on end, link and cloud, and `way_s` that no resource is held,
+    exits counted."""
 
     split: int
     threshold: float
     end_s: float
     link_s: float
     cloud_s: float
+    way_s: float = 0.0
 
     def value(self, target: Target) -> float:
         """What the scheduler minimises."""
         stages = (self.end_s, self.link_s, self.cloud_s)
-        return sum(stages) if target == "latency" else max(stages)
+        return sum(stages) + self.way_s if target == "latency" else max(stages)
 
-    def rank(self, target: Target) -> tuple[float, float]:
-        """The order of preference: the target, then less work for the server."""
-        return float(f"{self.value(target):.9e}"), self.cloud_s
+    def rank(self, target: Target) -> tuple[float, float, float]:
+        """The order of preference: the target, then less work for the server, then fewer exits.
+        What differs in the tenth digit is rounding, not preference."""
+        value, cloud_s = (float(f"{x:.9e}") for x in (self.value(target), self.cloud_s))
+        return value, cloud_s, -self.threshold
 
 
-class _Scheduler:
-    """SPINN's choice for one rate and the widths known so far."""
+class Scheduler:
+    """SPINN's choice for one rate."""
 
     def __init__(
         self, problem: Problem, release: Release, heads: Sequence[str], settings: Spinn
     ) -> None:
         self._problem = problem
         self._settings = settings
-        self._model = costs(problem, "sum", release)
+        self._release = release
+        self._evaluations = 0
+        self._count_costs()
         graph = problem.graph
         self._heads = tuple(sorted(graph.position(layer) for layer in heads))
         names = [graph.layers[i].name for i in self._heads]
@@ -196,37 +207,44 @@ class _Scheduler:
         self._cloud_head_s = [problem.cloud.exit_s.get(name, 0.0) for name in names]
         self._cascade = None
         if problem.calibration is not None:
-            self._cascade = Cascade(problem.calibration.calib, tuple(names))
+            calib = problem.calibration.calib  # told apart by identity
+            self._cascade = cascade(calib, tuple(names))  # type: ignore[arg-type]
+
+    def _count_costs(self) -> None:
+        """With the widths known so far. The limit on the latency is this scheduler's to keep: the
+        plan for a lost link has to break it."""
+        unlimited = replace(self._problem, t_max_s=None)
+        self._model = costs(unlimited, "sum", self._release)
 
     def plans(self) -> PlanSet:
+        """The best pair and the best that sends nothing, as plans."""
         sink = len(self._problem.graph) - 1
-        everything = list(self._configurations())
-        best = self._first_accurate(everything)
-        alone = self._first_accurate([c for c in everything if c.split == sink])
-        remark = (
-            f"exits answer from a confidence of {best.threshold:g}"
-            if best.threshold < NEVER
-            else "no early exit is worth its cost"
-        )
-        plans = (replace(self._plan(best), evaluations=len(everything)), self._plan(alone))
-        return PlanSet(plans, (1.0, 0.0), remarks=(remark,))
-
-    def _configurations(self) -> Iterator[Configuration]:
-        """Every pair, with its expected cost."""
         may = self._problem.raw_input_may_cross
         places = [i for i in splits(self._problem.graph) if i > 0 or may]
-        thresholds = THRESHOLDS if self._cascade and self._heads else (NEVER,)
-        for threshold in thresholds:
-            going_on = [1.0] * (len(self._heads) + 1)
-            if threshold < NEVER and self._cascade is not None:
-                going_on = self._cascade.going_on(threshold)
-            for split in (*places, len(self._problem.graph) - 1):
-                yield self._expected(split, threshold, going_on)
+        best = self.plan(self._best([*places, sink], self._problem.t_max_s))
+        best = replace(best, evaluations=self._evaluations)
+        alone = self.plan(self._best([sink]))
+        return PlanSet((best, alone), (1.0, 0.0), remarks=self._remarks(best))
 
-    def _expected(self, split: int, threshold: float, going_on: Sequence[float]) -> Configuration:
+    def _remarks(self, best: Plan) -> tuple[str, ...]:
+        if not self._heads:
+            return ()
+        if not best.heads:
+            return ("no early exit is worth its cost",)
+        return (f"exits answer from a confidence of {best.heads[0].threshold:g}",)
+
+    def configurations(self, places: Sequence[int]) -> Iterator[Configuration]:
+        """Every threshold at each of these splits, with the expected cost."""
+        thresholds = THRESHOLDS if self._cascade and self._heads else (NEVER,)
+        return starmap(self.expected, product(places, thresholds))
+
+    def expected(self, split: int, threshold: float) -> Configuration:
         """Expected seconds: a layer counts with the share of the tasks that reach it."""
         model = self._model
-        exits = list(self._heads) if threshold < NEVER else []
+        exits: tuple[int, ...] = ()
+        going_on = [1.0]
+        if threshold < NEVER and self._cascade is not None:
+            exits, going_on = self._heads, self._cascade.going_on(threshold)
         before = sum(place <= split for place in exits)  # heads on the end
         end_edges = [0, *exits[:before], split]
         end_s = model.end_s[0] + model.decide_s[split] * (split < len(model.graph) - 1)
@@ -243,7 +261,8 @@ class _Scheduler:
         if exits:
             late = zip(going_on[before:], self._cloud_head_s[before:], strict=False)
             cloud_s += sum(share * seconds for share, seconds in late)
-        return Configuration(split, threshold, end_s, left * model.send_s[split], cloud_s)
+        way_s = left * (model.half_rtt_s + model.return_s)
+        return Configuration(split, threshold, end_s, left * model.send_s[split], cloud_s, way_s)
 
     def _cloud_s(self, low: int, high: int) -> float:
         """Cloud seconds of the layers behind `low`, up to `high`."""
@@ -251,22 +270,34 @@ class _Scheduler:
         rest = total[high + 1] if high + 1 < len(total) else 0.0
         return total[low + 1] - rest
 
-    def _first_accurate(self, configurations: Sequence[Configuration]) -> Configuration:
-        """The best that keeps the accuracy limit; the widths of what is looked at are settled."""
+    def _best(self, places: Sequence[int], limit_s: float | None = None) -> Configuration:
+        """The best that keeps the limits. Where the width of its tensor was not known, it gets
+        known, and all are ranked again: the tensor may take longer than thought."""
         target = self._settings.target
-        for each in sorted(configurations, key=lambda c: c.rank(target)):
+        found = list(self.configurations(places))
+        self._evaluations += len(found)
+        for each in sorted(found, key=lambda c: c.rank(target)):
+            if limit_s is not None and not self._in_time(each, limit_s):
+                continue
+            if self._problem.bits.settle([tensor.layer for tensor in self._crossing(each.split)]):
+                self._count_costs()
+                return self._best(places, limit_s)
             if self._accurate(each):
                 return each
-        raise AssertionError("to send nothing and never to exit loses nothing")
+        raise InfeasibleError(
+            f"none of {len(places)} splits keeps t_max_ms = {1e3 * (limit_s or inf):g} for a task "
+            "that no exit answers; relax that limit, or change device, cloud or bandwidth"
+        )
+
+    def _in_time(self, each: Configuration, limit_s: float) -> bool:
+        return self.plan(each).stage_s.total_s <= limit_s * (1 + TOLERANCE)
 
     def _accurate(self, each: Configuration) -> bool:
         if self._cascade is None:
             return True
-        crossing = self._crossing(each.split)
-        self._problem.bits.settle([tensor.layer for tensor in crossing])
-        crossing = self._crossing(each.split)
+        sent = self._crossing(each.split) if each.split > 0 else ()
         on_end = sum(place <= each.split for place in self._heads)
-        lost = self._cascade.loss_points(each.threshold, crossing, on_end)
+        lost = self._cascade.loss_points(each.threshold, sent, on_end)
         return lost <= self._settings.limit_points + 1e-9
 
     def _crossing(self, split: int) -> tuple[Crossing, ...]:
@@ -278,7 +309,7 @@ class _Scheduler:
 
     # --- From a configuration to a plan ---------------------------------------------------------
 
-    def _plan(self, each: Configuration) -> Plan:
+    def plan(self, each: Configuration) -> Plan:
         """The plan of the split, with the heads' time where they stand."""
         model, patience_s = self._model, self._settings.patience_s
         bare = model.plan(frozenset(range(each.split + 1)))
@@ -289,7 +320,7 @@ class _Scheduler:
         stage = replace(
             bare.stage_s,
             end_s=bare.stage_s.end_s + end_s,
-            cloud_s=bare.stage_s.cloud_s + (cloud_s if bare.crossing else 0.0),
+            cloud_s=bare.stage_s.cloud_s + cloud_s,
         )
         value = each.value(self._settings.target)
         name = f"expected_{self._settings.target}"
@@ -329,10 +360,11 @@ class Cascade:
         self._truth = np.array([calib.true_label(i) for i in count])
         self._uncut = np.array([calib.uncut(i) for i in count])
         self._labels, self._confidence = self._asked(heads, ())
+        self._going_on: dict[float, list[float]] = {}
+        self._sent: dict[tuple[Crossing, ...], Answers] = {}
+        self._losses: dict[tuple[float, tuple[Crossing, ...]], float] = {}
 
-    def _asked(
-        self, heads: Sequence[str], crossing: tuple[Crossing, ...]
-    ) -> tuple[NDArray[np.int64], Floats]:
+    def _asked(self, heads: Sequence[str], crossing: tuple[Crossing, ...]) -> tuple[Labels, Floats]:
         """Labels and confidences of some heads: [heads, n] each."""
         asked = [
             [self._calib.at_exit(i, layer, crossing) for i in range(self._calib.samples)]
@@ -345,26 +377,43 @@ class Cascade:
 
     def going_on(self, threshold: float) -> list[float]:
         """P_k: the share of the samples that has not exited after k heads, k = 0 … heads."""
-        passed = np.logical_and.accumulate(self._confidence < threshold, axis=0)
-        return [1.0, *passed.mean(axis=1).tolist()]
+        if threshold not in self._going_on:
+            passed = np.logical_and.accumulate(self._confidence < threshold, axis=0)
+            self._going_on[threshold] = [1.0, *passed.mean(axis=1).tolist()]
+        return self._going_on[threshold]
 
     def loss_points(self, threshold: float, crossing: tuple[Crossing, ...], on_end: int) -> float:
         """Percentage points of accuracy lost against the uncut model, `on_end` of the heads looking
         at the tensors themselves and the others at what the cloud makes of what crosses."""
-        if crossing:
+        key = (threshold, crossing)
+        if key not in self._losses:
+            label, labels, confidence = self._answers(crossing, on_end)
+            if threshold < NEVER:
+                for said, sure in zip(reversed(labels), reversed(confidence), strict=True):
+                    label = np.where(sure >= threshold, said, label)
+            right = np.mean(self._uncut == self._truth), np.mean(label == self._truth)
+            self._losses[key] = 100 * float(right[0] - right[1])
+        return self._losses[key]
+
+    def _answers(self, crossing: tuple[Crossing, ...], on_end: int) -> Answers:
+        if not crossing:
+            return self._uncut, self._labels, self._confidence
+        if crossing not in self._sent:
             each = (self._calib.predict(i, crossing).label for i in range(self._calib.samples))
-            label = np.fromiter(each, dtype=np.int64)
-        else:
-            label = self._uncut.copy()
-        if threshold < NEVER and self._heads:
-            labels, confidence = self._labels, self._confidence
-            if crossing and on_end < len(self._heads):
-                late = self._asked(self._heads[on_end:], crossing)
-                labels = np.concatenate([labels[:on_end], late[0]])
-                confidence = np.concatenate([confidence[:on_end], late[1]])
-            for k in reversed(range(len(self._heads))):
-                label = np.where(confidence[k] >= threshold, labels[k], label)
-        return 100 * float(np.mean(self._uncut == self._truth) - np.mean(label == self._truth))
+            labels, confidence = self._asked(self._heads[on_end:], crossing)
+            self._sent[crossing] = (
+                np.fromiter(each, dtype=np.int64),
+                np.concatenate([self._labels[:on_end], labels]),
+                np.concatenate([self._confidence[:on_end], confidence]),
+            )
+        return self._sent[crossing]
+
+
+@lru_cache(maxsize=1)
+def cascade(calib: Outcomes, heads: tuple[str, ...]) -> Cascade:
+    """The same object for the same answers, so that planning for another rate asks nothing again:
+    who exits, and what it loses, does not depend on the rate."""
+    return Cascade(calib, heads)
 
 
 class ExitByConfidence(FixedPlans):

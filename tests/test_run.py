@@ -305,6 +305,28 @@ def test_tensors_cross_compressed_at_another_resolution(tmp_path: Path, hydra):
     assert tasks.payload_bytes.mean() < 0.98 * most_bytes
 
 
+@pytest.mark.slow
+def test_spinn_exits_on_a_link_that_is_lost_and_comes_back(tmp_path: Path, hydra):
+    heads = ("exit_training.epochs=1", "exit_training.batch_size=8", "method.exits=2")
+    few = ("training.frames_per_epoch=48", "exit_training.frames_per_epoch=48")
+    recorded = tmp_path / "link.csv"
+    recorded.write_text("1,250000\n2,0\n3,0\n4,250000\n")
+    link = ("bandwidth=file", f"bandwidth.path={recorded}", "method.patience_s=0.2")
+    slow = ("method=spinn", "device=tx2", "device.slowdown=50", "replan=on_change")
+    here = tmp_path / "run"
+    do(here, *LITTLE_VIDEO, *few, *heads, *link, *slow, "method.limit_points=100", "references=[]")
+    tasks = pandas.read_parquet(here / "tasks.parquet")
+    assert len(tasks) == 30
+    assert tasks.finish_s.notna().all()
+    assert (tasks.predicted >= 0).all()
+    assert (tasks.decision == "exit").any()
+    assert tasks.fallback.any()
+    plans = json.loads((here / "plan.json").read_text())
+    assert [plan["weight"] for plan in plans["plans"]][:3] == [1, 0, 0]
+    assert plans["plans"][0]["objective"]["name"] == "expected_latency"
+    assert len(plans["remarks"]) == 1
+
+
 def test_a_reference_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):
     here = tmp_path / "run"
     do(here, *TIMING_ONLY[:2], "references=[cloud_only,device_only]", "input.encoding=forbidden")

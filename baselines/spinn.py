@@ -418,20 +418,25 @@ def cascade(calib: Outcomes, heads: tuple[str, ...]) -> Cascade:
 
 class ExitByConfidence(FixedPlans):
     """Runs the first plan, exits where a head is sure enough, and while the link is lost runs the
-    second, which sends nothing; one task in `PROBE_EVERY` then tries the link."""
+    second, which sends nothing; one task in `PROBE_EVERY` then tries the link, and none before the
+    last one has lost its patience, or they would take all places in flight."""
 
     def __init__(self, plans: PlanSet) -> None:
         super().__init__(plans)
         self._best, self._alone = plans.plans
         self._lost = False
         self._silent = 0
+        self._next_probe_s = -inf
 
     def choose(self, task: int, moment: Moment) -> Plan:
         """The best plan, or the one that sends nothing."""
         if not self._lost:
             return self._best
-        self._silent = (self._silent + 1) % PROBE_EVERY
-        return self._alone if self._silent else self._best
+        self._silent += 1
+        if self._silent < PROBE_EVERY or moment.now_s < self._next_probe_s:
+            return self._alone
+        self._silent, self._next_probe_s = 0, moment.now_s + self._best.patience_s
+        return self._best
 
     def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
         """Exits from the threshold on."""

@@ -714,12 +714,25 @@ def test_what_the_link_does_reaches_the_plans_that_follow_the_rate():
     local = [seen.outcomes.at_exit(0, layer) for layer in "12"]
     surest = max(local, key=lambda answer: answer.confidence)
     assert gave_up == (Decision("exit", surest.label) if best.heads else GO_ON)
-    chosen = [controller.choose(task, moment()) for task in range(1, 2 * PROBE_EVERY + 1)]
+    tasks = range(1, 2 * PROBE_EVERY + 1)  # a second apart, so that patience is no matter
+    chosen = [controller.choose(task, moment(now_s=float(task))) for task in tasks]
     tried = [task for task, plan in enumerate(chosen, 1) if plan is best]
     assert tried == [PROBE_EVERY, 2 * PROBE_EVERY]
     assert all(plan is alone for plan in chosen if plan is not best)
     controller.sent(Transfer(PROBE_EVERY, 800, 1.0, 2.0))
     assert controller.choose(50, moment()) is best
+
+
+def test_a_lost_link_is_not_tried_again_while_a_task_waits_for_it():
+    method = spinn(exits=2, patience_s=5.0)
+    seen = method.view(sendable())
+    plans = method.plan(seen)
+    controller = method.controller(plans)
+    controller.gave_up(0, plans.plans[0], moment(outcomes=seen.outcomes))
+    now_s = np.arange(1, 2001) / 100  # a hundred tasks a second, for twenty seconds
+    chosen = [controller.choose(task, moment(now_s=at)) for task, at in enumerate(now_s.tolist())]
+    tried_s = now_s[[plan is plans.plans[0] for plan in chosen]]
+    assert tried_s == pytest.approx([0.2, 5.2, 10.2, 15.2])
 
 
 def test_planning_for_another_rate_asks_the_model_nothing_again():

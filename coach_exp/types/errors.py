@@ -43,3 +43,8 @@ class LinkError(CoachError):
 
 class DataError(CoachError):
     """A data set that is absent, or not laid out as it must be."""
+
+
+class WireError(CoachError):
+    """A peer that breaks the wire protocol, or one that this side cannot speak with; the connection
+    is to be closed."""

@@ -25,7 +25,7 @@ from coach_exp.results.progress import Display
 from coach_exp.results.provenance import provenance
 from coach_exp.results.storage import save_tasks
 from coach_exp.results.timeline import save_timeline
-from coach_exp.types.errors import ConfigError
+from coach_exp.types.errors import CoachError, ConfigError
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records
@@ -62,9 +62,13 @@ def plain(raw: DictConfig) -> dict[str, Any]:
 
 
 def method_of(raw: DictConfig) -> Method:
+    """The method that the config names. Raises ConfigError when it cannot be made, in the method's
+    own words where it has any."""
     try:
         return cast(Method, instantiate(raw.method, _convert_="all"))
     except Exception as error:
+        if isinstance(error.__cause__, CoachError):
+            raise error.__cause__ from None
         raise ConfigError(f"method._target_ = {raw.method._target_}: {error}") from error
 
 

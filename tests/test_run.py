@@ -154,6 +154,7 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
         (("workload.tasks=null", "weights=none"), "workload.tasks = null is one pass over"),
         (("input.encoding=jpeg", "weights=none"), "input.encoding = jpeg: the size of a file is"),
         (("job=table",), "choose one with experiment=NAME"),
+        (("method=spinn", "method.exits=-1"), "error: method.exits = -1: give at least 0"),
     ],
 )
 def test_a_mistake_ends_at_once_with_its_remedy(tmp_path: Path, overrides, message: str):

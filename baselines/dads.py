@@ -33,12 +33,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from math import floor, inf, log10
-from typing import Literal, get_args
+from typing import Literal
 
-from baselines.harness import Baseline, Choice, chosen
+from baselines.harness import Baseline, Choice, check_choices, chosen
 from coach_exp.planner.cost_model import Candidate, CostModel
 from coach_exp.planner.min_cut import MinCuts, Weights, weighted_min_cut
-from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet, Release
 from coach_exp.types.workload import Workload
@@ -60,10 +59,7 @@ class Dads(Baseline):
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise ConfigError(
-                f"method.mode = {self.mode}: should be one of {', '.join(get_args(Mode))}"
-            )
+        check_choices(self, mode=Mode)
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
         """DSL's plan, or DSH's where the load is heavy."""

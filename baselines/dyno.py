@@ -15,12 +15,11 @@ Where we depart, and why:
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from baselines.chain import cut_vertex_cuts, least
-from baselines.harness import Baseline, Choice, chosen
+from baselines.harness import Baseline, Choice, check_choices, chosen
 from coach_exp.planner.cost_model import CostModel
-from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet, Release
 
@@ -34,11 +33,7 @@ class Dyno(Baseline):
     objective: Objective = "latency"
 
     def __post_init__(self) -> None:
-        if self.objective not in get_args(Objective):
-            raise ConfigError(
-                f"method.objective = {self.objective!r}: it must be one of "
-                f"{list(get_args(Objective))}"
-            )
+        check_choices(self, objective=Objective)
 
     def view(self, problem: Problem) -> Problem:
         """As it is: the widths are part of the method."""

@@ -10,13 +10,14 @@ period of re-planning and the executor are the same for all methods on every tra
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from coach_exp.online.method import Online
 from coach_exp.online.replan import Replan
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.planning import ObjectiveName, Planner, settled
 from coach_exp.quant.precision import FLOAT32, FixedBits
+from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Controller, FixedPlans, Problem
 from coach_exp.types.plan import Plan, PlanSet, Release
 
@@ -63,6 +64,20 @@ class Baseline(ABC):
     def dispatch(self, plans: PlanSet) -> Controller:
         """The method's own online half for the plans of one rate."""
         return FixedPlans(plans)
+
+
+def check_choices(method: object, **allowed: Any) -> None:
+    """Raises ConfigError for a setting that is none of the words of its Literal.
+
+    >>> from types import SimpleNamespace
+    >>> check_choices(SimpleNamespace(track="as_published"), track=Track)
+    """
+    for key, words in allowed.items():
+        value = getattr(method, key)
+        if value not in get_args(words):
+            raise ConfigError(
+                f"method.{key} = {value!r}: it must be one of {list(get_args(words))}"
+            )
 
 
 def float32(problem: Problem) -> Problem:

@@ -32,9 +32,9 @@ Where we depart from it, and why:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from baselines.harness import Baseline, Choice, chosen
+from baselines.harness import Baseline, Choice, check_choices, chosen
 from baselines.johnson import (
     Load,
     Mix,
@@ -66,10 +66,7 @@ class Jps(Baseline):
     batch: int = 1
 
     def __post_init__(self) -> None:
-        for key, kinds in (("variant", Variant), ("granularity", Granularity)):
-            value, allowed = getattr(self, key), get_args(kinds)
-            if value not in allowed:
-                raise ConfigError(f"method.{key} = {value!r}: it must be one of {list(allowed)}")
+        check_choices(self, variant=Variant, granularity=Granularity)
         if not isinstance(self.batch, int) or self.batch < 1:
             raise ConfigError(f"method.batch = {self.batch!r}: it must be a whole number from 1 on")
 

@@ -22,14 +22,13 @@ Where we depart, and why:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from baselines.chain import cut_vertex_cuts, least, prefix_cuts
-from baselines.harness import Baseline, Choice, chosen, costs
+from baselines.harness import Baseline, Choice, check_choices, chosen, costs
 from coach_exp.planner.cost_model import CostModel
-from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet, Release
@@ -50,16 +49,7 @@ class Neurosurgeon(Baseline):
     predictor: Predictor = "profile"
 
     def __post_init__(self) -> None:
-        for key, kinds in (
-            ("linearisation", Linearisation),
-            ("execution", Execution),
-            ("predictor", Predictor),
-        ):
-            if getattr(self, key) not in get_args(kinds):
-                raise ConfigError(
-                    f"method.{key} = {getattr(self, key)!r}: it must be one of "
-                    f"{list(get_args(kinds))}"
-                )
+        check_choices(self, linearisation=Linearisation, execution=Execution, predictor=Predictor)
 
     def view(self, problem: Problem) -> Problem:
         """With the payloads of the track, and one task at a time where that is asked for."""

@@ -14,8 +14,9 @@ that decide by task. A model of more cuts than `limit` is refused.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
+from baselines.harness import check_choices
 from coach_exp.online.replan import Replan
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import ConfigError
@@ -35,11 +36,7 @@ class Oracle:
     replan: Replan = field(default_factory=Replan)
 
     def __post_init__(self) -> None:
-        if self.objective not in get_args(Objective):
-            raise ConfigError(
-                f"method.objective = {self.objective!r}: it must be one of "
-                f"{list(get_args(Objective))}"
-            )
+        check_choices(self, objective=Objective)
         if not isinstance(self.limit, int) or self.limit < 1:
             raise ConfigError(f"method.limit = {self.limit!r}: it must be a whole number from 1 on")
 

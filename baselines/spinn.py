@@ -37,7 +37,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.harness import Baseline, costs
+from baselines.harness import Baseline, check_choices, costs
 from coach_exp.planner.cost_model import TOLERANCE, cut_vertices
 from coach_exp.planner.exit_places import exit_places
 from coach_exp.quant.bitshuffle import BitshuffleLz4
@@ -79,8 +79,7 @@ class Spinn(Baseline):
     patience_s: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.target not in ("latency", "throughput"):
-            raise ConfigError(f"method.target = {self.target}: give latency or throughput")
+        check_choices(self, target=Target)
         for name, least in (("exits", 0), ("limit_points", 0), ("patience_s", 1e-9)):
             if getattr(self, name) < least:
                 raise ConfigError(f"method.{name} = {getattr(self, name)}: give at least {least}")

@@ -21,21 +21,6 @@ def exhaustive(given, objective, weights=(1.0, 1.0, 1.0), release="per_tensor"):
     return planner.plan(given)
 
 
-def test_a_layer_is_not_placed_on_the_end_when_its_input_is_on_the_cloud():
-    # Without arcs back from consumer to producer the minimum would be 6, with u on the end and its
-    # input v on the cloud. Legally: in, a, w on the end: 2 + (1 + 50) + 2 = 55.
-    inputs = {"in": [], "a": ["in"], "w": ["in"], "v": ["a"], "u": ["v", "w"]}
-    given = problem(
-        inputs,
-        dict(zip(inputs, (0, 1, 1, 100, 2), strict=True)),
-        dict(zip(inputs, (0, 1, 1, 1, 1), strict=True)),
-        dict(zip(inputs, (1000, 1, 50, 50, 0), strict=True)),
-    )
-    found = weighted_min_cut(model_of(given), Weights())
-    assert found.value == 55
-    assert {given.graph.layers[i].name for i in found.end_set} == {"in", "a", "w"}
-
-
 def test_a_tensor_with_several_consumers_is_paid_once():
     #   in ─┬ b ┐   Behind a: a's tensor crosses once, 4 s, for b, c and d together; all else on
     #   a ──┼ c ┼ e the cloud is free.

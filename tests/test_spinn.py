@@ -748,7 +748,7 @@ def test_planning_for_another_rate_asks_the_model_nothing_again():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"target": "energy"}, "method.target = energy: give latency or throughput"),
+        ({"target": "energy"}, "method.target = .energy.: it must be one of"),
         ({"exits": -1}, "method.exits = -1: give at least 0"),
         ({"limit_points": -0.5}, "method.limit_points = -0.5: give at least 0"),
         ({"patience_s": 0}, "method.patience_s = 0: give at least"),

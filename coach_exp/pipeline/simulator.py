@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from coach_exp.network.estimator import Estimator
 from coach_exp.network.trace import Trace, TraceCursor
 from coach_exp.pipeline.arrivals import arrival_times
+from coach_exp.pipeline.payload import crossing_as, payload
+from coach_exp.pipeline.task_log import records_of
 from coach_exp.types.method import Controller, Decision, Moment, Problem, Transfer
-from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import Plan
-from coach_exp.types.task import COLUMNS, NOT_SIMULATED, Records
+from coach_exp.types.task import NOT_SIMULATED, Records
 
 DECISIONS = np.array(["local", "exit", "send", "dropped"])
 LOCAL, EXIT, SENT, DROPPED = range(4)
@@ -270,7 +271,9 @@ class _Run:
             return computed
         bits, size, legs, label, early = route.bits, route.bytes, route.legs, NOT_SIMULATED, None
         if self._outcomes is not None or (decision is not None and decision.bits is not None):
-            bits, sizes, label = self._payload(sample, route.plan, decision)
+            crossing = crossing_as(route.plan, decision)
+            bits = max(tensor.bits for tensor in crossing)
+            sizes, label = payload(self._problem, sample, crossing)
             size, legs = sum(sizes), _legs(route.plan, sizes, route.plan.cloud_work_s)
         if route.gives_up:
             released = computed if route.waits else start + legs[0][0]
@@ -322,22 +325,6 @@ class _Run:
                 if decision.action == "exit":
                     return decision
         return None
-
-    def _payload(
-        self, sample: int, plan: Plan, decision: Decision | None
-    ) -> tuple[int, tuple[int, ...], int]:
-        """Widest bits, bytes of each crossing tensor, and the label the cloud will find."""
-        crossing = plan.crossing
-        if decision is not None and decision.bits is not None:
-            pairs = zip(crossing, decision.bits, strict=True)
-            crossing = tuple(Crossing(tensor.layer, width) for tensor, width in pairs)
-        widest = max(tensor.bits for tensor in crossing)
-        if self._outcomes is not None:
-            prediction = self._outcomes.predict(sample, crossing)
-            return widest, prediction.payload_bytes, prediction.label
-        graph, expected = self._problem.graph, self._problem.expected_bytes
-        sizes = tuple(expected(graph[tensor.layer], tensor.bits) for tensor in crossing)
-        return widest, sizes, NOT_SIMULATED
 
     def _offload(
         self, task: int, start: float, released: float, legs: tuple[Leg, ...]
@@ -478,24 +465,14 @@ class _Run:
         columns: dict[str, NDArray[Any]] = {name: table[:, k] for k, name in enumerate(_LOGGED)}
         for name in _WHOLE:
             columns[name] = columns[name].astype(np.int64)
-        columns["sample"] = samples
         decision = columns["decision"].astype(np.int8)
         columns["decision"] = DECISIONS[decision]
         columns["end_busy_s"] = columns["end_end_s"] - columns["end_start_s"]
-        columns["true_bps"] = trace.at(columns["decided_s"])
         columns["dropped"] = decision == DROPPED
         columns["fallback"] = np.zeros(len(decision), dtype=bool)
         gave_up = list(self._fallback)
         columns["fallback"][gave_up] = True
         columns["end_busy_s"][gave_up] += list(self._fallback.values())
-        columns["label"] = self._labels(samples, lambda o, s: o.true_label(s))
-        columns["uncut"] = self._labels(samples, lambda o, s: o.uncut(s))
-        columns["video"] = self._labels(samples, lambda o, s: o.video(s))
+        columns["true_bps"] = trace.at(columns["decided_s"])
         plans = tuple(route.plan for route in self._routes.values())
-        return Records({name: columns[name] for name in COLUMNS}, plans)
-
-    def _labels(self, samples: NDArray[np.int64], ask: Callable[..., int]) -> NDArray[np.int64]:
-        if self._outcomes is None:
-            return np.full(len(samples), NOT_SIMULATED)
-        known, where = np.unique(samples, return_inverse=True)
-        return np.array([ask(self._outcomes, int(s)) for s in known], dtype=np.int64)[where]
+        return records_of(columns, plans, samples, self._outcomes)

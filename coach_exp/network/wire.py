@@ -8,12 +8,12 @@ bytes before it. Lengths are judged before anything of the frame is kept.
 """
 
 import struct
-import zlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import msgpack
+from isal import isal_zlib
 from pydantic import TypeAdapter, ValidationError
 
 from coach_exp.network.wire_messages import (
@@ -72,7 +72,7 @@ def encode(message: Message, limits: Limits = DEFAULT_LIMITS) -> bytes:
     payload = message.payload if isinstance(message, Tensor) else b""
     _judge_sizes(kind, len(header), len(payload), limits)
     prefix = PREFIX.pack(MAGIC, FRAME_VERSION, KINDS[kind], len(header), len(payload))
-    crc = zlib.crc32(payload, zlib.crc32(header, zlib.crc32(prefix)))
+    crc = isal_zlib.crc32(payload, isal_zlib.crc32(header, isal_zlib.crc32(prefix)))
     return b"".join((prefix, header, payload, CRC.pack(crc)))
 
 
@@ -183,7 +183,7 @@ def _judge_sizes(
 
 def _read_frame(frame: memoryview, prefix: _Prefix) -> Message:
     body = len(frame) - CRC.size
-    if zlib.crc32(frame[:body]) != CRC.unpack(frame[body:])[0]:
+    if isal_zlib.crc32(frame[:body]) != CRC.unpack(frame[body:])[0]:
         raise WireError(f"the CRC of a {KINDS[prefix.message].name} does not fit its bytes")
     end = PREFIX.size + prefix.header_bytes
     values = _read_header(frame[PREFIX.size : end], prefix.message)

@@ -1,0 +1,87 @@
+"""The shaper on real sockets: the rate at which messages come is that of the trace."""
+
+import asyncio
+from math import inf
+
+import pytest
+
+from coach_exp.network.precise import new_loop
+from coach_exp.network.self_check import arrivals, sample, self_check
+from coach_exp.network.trace import TraceCursor, constant, steps
+
+pytestmark = pytest.mark.socket
+
+
+def run(main):
+    """A coroutine on the loop that runs it."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
+
+
+def best_of(most, off):
+    """The least error of a few attempts: a shaper that is wrong is wrong in all of them, whereas a
+    busy machine is late only now and then. Stops where it is good."""
+    least = inf
+    for _ in range(most):
+        least = min(least, off())
+        if least < 0.01:
+            break
+    return least
+
+
+@pytest.mark.parametrize(
+    ("mbps", "payload_bytes"),
+    [
+        *((mbps, size) for mbps in (1, 10, 100) for size in (2_000, 100_000)),
+        pytest.param(1, 1_000_000, marks=pytest.mark.slow),
+        *((10, 1_000_000), (100, 1_000_000)),
+    ],
+)
+def test_the_rate_is_that_of_the_trace(mbps, payload_bytes):
+    messages = max(1, round(mbps * 1e6 * 0.4 / 8 / payload_bytes))
+    due_s = 8 * messages * payload_bytes / (mbps * 1e6)
+
+    def off():
+        came_s = run(arrivals(constant(mbps * 1e6), payload_bytes, messages))
+        assert len(came_s) == messages
+        assert came_s[-1] >= due_s  # nothing is early
+        return came_s[-1] / due_s - 1
+
+    assert best_of(5, off) < 0.02
+
+
+@pytest.mark.parametrize("payload_bytes", [2_000, 62_000])
+def test_a_step_and_an_outage_come_when_they_are_due(payload_bytes):
+    trace = steps([20e6, 0, 5e6], step_s=0.2)  # 4 Mbit until 0.2 s, 1 Mbit from 0.4 to 0.6 s
+    messages = 620_000 // payload_bytes
+    cursor, due_s = TraceCursor(trace), [0.0]
+    for _ in range(messages):
+        due_s.append(cursor.finish(due_s[-1], payload_bytes))
+    assert 0.5 < due_s[-1] < 0.6  # behind the step
+
+    def off():
+        came_s = run(arrivals(trace, payload_bytes, messages))
+        late_s = [came - due for came, due in zip(came_s, due_s[1:], strict=True)]
+        assert min(late_s) >= 0
+        return sorted(late_s)[len(late_s) // 2] / due_s[-1]
+
+    assert best_of(5, off) < 0.02
+
+
+def test_the_check_takes_messages_that_fit_into_its_time():
+    assert sample(8e6, 100_000) == (100_000, 5)
+    assert sample(8e6, 1) == (2_000, 250)
+    assert sample(8e6, 10**9) == (125_000, 4)
+    assert sample(800e6, 10**9) == (1_000_000, 50)
+    assert sample(10e9, 1) == (2_000, 5_000)
+    assert sample(8.0, 1) == (1, 4)
+
+
+def test_a_check_reports_what_was_asked_and_what_came():
+    def off():
+        found = run(self_check(steps([0, 8e6, 1e6], step_s=1), 98_000))
+        assert (found.asked_bps, found.messages, found.payload_bytes) == (8e6, 5, 98_000)
+        assert found.achieved_bps <= found.asked_bps
+        return -found.error
+
+    assert best_of(5, off) < 0.02

@@ -109,6 +109,12 @@ class FrameDecoder:
         self._prefix: _Prefix | None = None
         self._ended = False
         self._broken: str | None = None
+        self._whole = 0  # messages so far
+
+    @property
+    def frame(self) -> int | None:
+        """The number of the frame of which a part has come; None between two frames."""
+        return self._whole if self._held else None
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived; b"" means that the peer hung up. Raises WireError once something
@@ -144,6 +150,7 @@ class FrameDecoder:
             message = _read_frame(held[: prefix.frame_bytes], prefix)
         del self._held[: prefix.frame_bytes]
         self._prefix = None
+        self._whole += 1
         return message
 
     def _read_prefix(self) -> _Prefix | None:

@@ -108,6 +108,11 @@ class Session:
         """Why nothing more can be said; None while it can."""
         return self._closed
 
+    @property
+    def frame(self) -> int | None:
+        """The number of the peer's frame of which a part has come; None between two frames."""
+        return self._decoder.frame
+
     def receive(self, data: bytes) -> list[Event]:
         """The peer's bytes -> what follows from them, in order; b"": it hung up. What comes after
         this side's own last word is not read. Raises WireError for bytes after a Closed."""

@@ -6,6 +6,7 @@ came over loopback, between two sessions of the wire protocol.
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from coach_exp.network.peer import LINGER_S, Peer, connect
@@ -85,10 +86,10 @@ async def arrivals(trace: Trace, payload_bytes: int, messages: int) -> list[floa
             near.write(session.register(_PLAN))
             await pair.word(PlanOk)
             start_s = monotonic()
-            link, payload = ShapedLink(near.write, trace, 0.0, start_s), bytes(payload_bytes)
+            link, payload = ShapedLink(trace, 0.0, start_s), bytes(payload_bytes)
             for task in range(messages):
                 frame = session.tensor(Tensor(task, _PLAN.plan, _NAME, 0, 1, payload))
-                await link.carry(frame, payload_bytes, 0.0)
+                await link.carry(partial(near.write, frame), payload_bytes, 0.0)
             await pair.word(Tensor)
         finally:
             near.close()

@@ -9,18 +9,18 @@ it arrives early, and nothing at all of one that was abandoned.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Protocol
 
-from coach_exp.network.peer import Peer
 from coach_exp.network.precise import sleep_until
 from coach_exp.network.trace import Trace, TraceCursor
 
-Write = Callable[[bytes], None]
+Send = Callable[[], None]  # writes the message; called when it leaves, if it does
+Drained = Callable[[], Awaitable[None]]  # until the kernel has taken all that was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Link(Protocol):
         """When the last message left the link, or was abandoned on it."""
 
     async def carry(
-        self, frame: bytes, payload_bytes: int, ready_s: float, latest_s: float = inf
+        self, send: Send, payload_bytes: int, ready_s: float, latest_s: float = inf
     ) -> Hold:
         """Send a message that was ready at `ready_s`; returns when its last bit has left, or when
         it is abandoned, at `latest_s`. If this is cancelled, the link is free at once."""
@@ -96,17 +96,13 @@ class Link(Protocol):
 
 class ShapedLink:
     """A link that follows `trace` from `start_s` (of `time.monotonic()`) on, on a connection that
-    is much faster. Only `payload_bytes` take time on it, as they alone do in the records.
+    is much faster. Only `payload_bytes` take time on it, as they alone do in the records."""
 
-    Assign `write` for another connection; what is under way goes to the one it was meant for.
-    """
-
-    def __init__(self, write: Write, trace: Trace, half_rtt_s: float, start_s: float) -> None:
-        self.write = write
+    def __init__(self, trace: Trace, half_rtt_s: float, start_s: float) -> None:
         self._virtual = VirtualLink(trace)
         self._half_rtt_s = half_rtt_s
         self._start_s = start_s
-        self._under_way: deque[tuple[Write, bytes]] = deque()
+        self._under_way: deque[Send] = deque()
         self._arrived = asyncio.Event()
         self._arrived.set()
 
@@ -116,10 +112,9 @@ class ShapedLink:
         return self._virtual.free_s
 
     async def carry(
-        self, frame: bytes, payload_bytes: int, ready_s: float, latest_s: float = inf
+        self, send: Send, payload_bytes: int, ready_s: float, latest_s: float = inf
     ) -> Hold:
         """As Link says. Raises LinkError for a message that never leaves."""
-        write = self.write
         hold = self._virtual.hold(ready_s, payload_bytes, latest_s)
         until_s = latest_s if hold.end_s is None else hold.end_s
         try:
@@ -128,22 +123,21 @@ class ShapedLink:
             self._virtual.release(monotonic() - self._start_s)
             raise
         if hold.end_s is not None:
-            self._deliver(write, frame, self._start_s + hold.end_s + self._half_rtt_s)
+            self._deliver(send, self._start_s + hold.end_s + self._half_rtt_s)
         return hold
 
     async def flushed(self) -> None:
         """Until all that was carried is written."""
         await self._arrived.wait()
 
-    def _deliver(self, write: Write, frame: bytes, when_s: float) -> None:
-        self._under_way.append((write, frame))
+    def _deliver(self, send: Send, when_s: float) -> None:
+        self._under_way.append(send)
         self._arrived.clear()
         asyncio.get_running_loop().call_at(when_s, self._write_next)
 
     def _write_next(self) -> None:
         # The first under way, whichever timer this is: timers of one instant have no order.
-        write, frame = self._under_way.popleft()
-        write(frame)
+        self._under_way.popleft()()
         if not self._under_way:
             self._arrived.set()
 
@@ -153,26 +147,26 @@ class PlainLink:
     what the kernel holds is the less hidden, the smaller the peer's send buffer.
 
     What is written cannot be taken back: a message abandoned on the link arrives all the same, and
-    the next one begins when it is through. Assign `peer` for another connection.
+    the next one begins when it is through.
     """
 
-    def __init__(self, peer: Peer, start_s: float) -> None:
-        self.peer = peer
+    def __init__(self, drained: Drained, start_s: float) -> None:
+        self._drained = drained
         self.free_s = 0.0
         self._start_s = start_s
 
     async def carry(
-        self, frame: bytes, payload_bytes: int, ready_s: float, latest_s: float = inf
+        self, send: Send, payload_bytes: int, ready_s: float, latest_s: float = inf
     ) -> Hold:
         """As Link says, but for the bytes of an abandoned message."""
         begin_s: float | None = None
         try:
             async with asyncio.timeout_at(self._start_s + latest_s if latest_s < inf else None):
-                await self.peer.drained()
+                await self._drained()
                 begin_s = self._now_s()
                 if begin_s < latest_s:
-                    self.peer.write(frame)
-                    await self.peer.drained()
+                    send()
+                    await self._drained()
                     return Hold(begin_s, self._now_s())
         except TimeoutError:
             pass
@@ -182,7 +176,7 @@ class PlainLink:
 
     async def flushed(self) -> None:
         """Until the kernel has taken all that was carried."""
-        await self.peer.drained()
+        await self._drained()
 
     def _now_s(self) -> float:
         return monotonic() - self._start_s

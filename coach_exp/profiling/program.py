@@ -227,7 +227,7 @@ class Tail:
         self.crossing = crossing
         self.kept = frozenset(kept)
         self.program = program
-        self._kept_places = {program.places[layer] for layer in kept}
+        self.kept_at = {program.places[layer]: layer for layer in kept}
         self._given = {layer: program.places[layer] for layer in crossing}
         self._sequence = program.sequence(cloud_layers, given=self._given.values())
         self._steps_by_arrivals: dict[tuple[str, ...], tuple[Step, ...]] = {}
@@ -253,7 +253,7 @@ class Tail:
                 spent = tuple(
                     source
                     for source in sources
-                    if self._readers[source] <= done and source not in self._kept_places
+                    if self._readers[source] <= done and source not in self.kept_at
                 )
                 steps.append(Step(place, self.program.calls[place].run, spent))
         return tuple(steps)
@@ -301,13 +301,30 @@ class TailRun:
         Raises CutError for a tensor that does not belong to this cut, comes twice or has another
         shape.
         """
+        for _ in self.feeding(layer, tensor):
+            pass
+
+    def feeding(self, layer: str, tensor: Tensor) -> Iterator[str]:
+        """As `feed`, step by step: the name of each layer kept as soon as its result can be read.
+        What stands behind it is computed as the iteration goes on, and not at all where it does
+        not. The tensor is taken, and judged, at once.
+        """
         self._check(layer, tensor)
         self._batch = len(tensor)
         self._arrived += (layer,)
         program = self._tail.program
         self._values[program.places[layer]] = program.wires[layer].back(tensor)
-        del tensor
-        execute(self._tail.steps(self._arrived), self._values, self._batch)
+        return self._computing(self._tail.steps(self._arrived))
+
+    def _computing(self, steps: Sequence[Step]) -> Iterator[str]:
+        done = 0
+        for at, step in enumerate(steps, 1):
+            layer = self._tail.kept_at.get(step.place)
+            if layer is not None:
+                execute(steps[done:at], self._values, self._batch)
+                done = at
+                yield layer
+        execute(steps[done:], self._values, self._batch)
 
     @property
     def result(self) -> Tensor:

@@ -117,6 +117,11 @@ class UniformAffine:
             return _floats(payload, data_at, head)
         return _points(payload[data_at:], head, grids).reshape(head.shape)
 
+    def shape(self, payload: bytes) -> tuple[int, ...]:
+        """The shape that a payload claims for its tensor. Raises CodecError for what describes
+        none."""
+        return Head.parse(payload).shape
+
     def _data_at(self, grids: int) -> int:
         return self.header_bytes + GRID_BYTES * (grids - 1)
 

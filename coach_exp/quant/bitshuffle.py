@@ -75,6 +75,11 @@ class BitshuffleLz4:
             data = pack(from_planes(planes, head.elements, head.bits), head.bits)
         return self._affine.decode(bytes([affine.MAGIC]) + payload[1 : self.header_bytes] + data)
 
+    def shape(self, payload: bytes) -> tuple[int, ...]:
+        """The shape that a payload claims for its tensor. Raises CodecError for what describes
+        none."""
+        return _head(payload).shape
+
     @property
     def _affine(self) -> UniformAffine:
         return UniformAffine(self.header_bytes)

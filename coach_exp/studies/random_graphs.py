@@ -40,6 +40,10 @@ class PlainCodec:
         """There are no tensors."""
         raise NotImplementedError
 
+    def shape(self, payload: bytes) -> tuple[int, ...]:
+        """There are no tensors."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class SameBits:

@@ -62,6 +62,9 @@ class Codec(Protocol):
     def decode(self, payload: bytes) -> NDArray[np.float32]:
         """Unpack and dequantise: payload -> [*shape] float32."""
 
+    def shape(self, payload: bytes) -> tuple[int, ...]:
+        """The shape that a payload claims for its tensor, before anything is unpacked."""
+
 
 class BitTable(Protocol):
     """Q(v): the bit-width each layer's output is sent with (Eq. 1)."""

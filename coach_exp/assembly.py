@@ -35,6 +35,7 @@ from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.quant.precision import FixedBits, SearchedBits
 from coach_exp.results.provenance import code
+from coach_exp.sockets import Live, Sockets
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Calibration, Link, Problem
@@ -43,6 +44,7 @@ from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.progress import Progress
 
 if TYPE_CHECKING:
+    from coach_exp.learning.exit_training import ExitTraining
     from coach_exp.learning.jpeg import Jpeg
     from coach_exp.learning.models import ModelSpec
     from coach_exp.learning.outcomes import TorchOutcomes
@@ -62,6 +64,7 @@ class World:
     trace: Trace
     samples: NDArray[np.int64] | None
     identity: dict[str, str | None]
+    sockets: Sockets
 
     def estimator(self) -> Estimator:
         """A fresh bandwidth estimator; the link's initial rate stands until the first transfer."""
@@ -109,7 +112,31 @@ class Builder:
         outcomes = self._outcomes() if self.trained else None
         samples = self._samples(problem.workload.tasks) if self.trained else None
         problem = replace(problem, outcomes=outcomes, calibration=self.calibration())
-        return World(self.config, problem, trace, samples, self._identity())
+        sockets = self.sockets()
+        return World(self.config, problem, trace, samples, self._identity(), sockets)
+
+    def sockets(self) -> Sockets:
+        """Runs over real TCP. Raises ConfigError where nothing can be computed live."""
+        if self.config.compute == "live" and self.config.transport.kind != "simulated":
+            self._refuse_dead()
+        return Sockets(self.config, self._live)
+
+    def _refuse_dead(self) -> None:
+        if not self.trained:
+            raise ConfigError(
+                "compute=live: without trained weights there is nothing to compute; use a torch "
+                "model with weights other than none, or compute=profile"
+            )
+        if self._spec.input_size != self._settings.size:
+            raise ConfigError(
+                f"compute=live: the model takes pictures of model.input_size="
+                f"{self._spec.input_size} pixels and those of data.size={self._settings.size} are "
+                "to be classified; give both the same size, or use compute=profile"
+            )
+
+    def _live(self) -> Live:
+        self._refuse_dead()
+        return Live(self.weights, self._splits.stream, self._jpeg, self._exit_training, self.cache)
 
     def problem(self, trace: Trace) -> Problem:
         """The offline problem, for the link's initial rate."""
@@ -291,9 +318,7 @@ class Builder:
 
     def answers(self, split: Literal["centres", "calib", "stream"]) -> "TorchOutcomes":
         """The model's answers on a split at the data's resolution."""
-        from coach_exp.learning.exit_training import ExitTraining
         from coach_exp.learning.outcomes import TorchOutcomes
-        from coach_exp.learning.training import Training
 
         splits = self._splits
         return TorchOutcomes(
@@ -303,12 +328,16 @@ class Builder:
             self.cache,
             jpeg=self._jpeg,
             progress=self._progress,
-            exit_training=ExitTraining(
-                splits.train,
-                splits.calib,
-                Training.of(self.config.exit_training, "exit_training"),
-            ),
+            exit_training=self._exit_training,
         )
+
+    @property
+    def _exit_training(self) -> "ExitTraining":
+        from coach_exp.learning.exit_training import ExitTraining
+        from coach_exp.learning.training import Training
+
+        splits, settings = self._splits, self.config.exit_training
+        return ExitTraining(splits.train, splits.calib, Training.of(settings, "exit_training"))
 
     @cached_property
     def _calib(self) -> "TorchOutcomes":

@@ -249,6 +249,27 @@ class WorkloadGroup(_Group):
         return Workload(**{**self.model_dump(), "tasks": tasks})
 
 
+class TransportGroup(_Group):
+    """How tasks reach the cloud; see `pipeline.uplink.CloudAddress` and
+    `pipeline.cloud_settings.CloudSettings`."""
+
+    kind: Literal["simulated", "loopback", "remote"]
+    replay_s: NonNegativeFloat
+    host: str = Field(min_length=1)
+    port: int = Field(ge=0, le=65535)
+    shaped: bool
+    token_file: Path | None
+    tls_authority: Path | None
+    tls_certificate: Path | None
+    tls_key: Path | None
+    server_name: str | None
+    connect_s: PositiveFloat
+    stall_s: PositiveFloat
+    answer_s: PositiveFloat
+    send_buffer_kib: PositiveInt | None
+    most_clients: PositiveInt
+
+
 class Tracking(_Group):
     """Where runs are kept."""
 
@@ -325,12 +346,24 @@ class Orderings(_Group):
     methods: Named
 
 
+Job = Literal[
+    "run",
+    "plan",
+    "precision",
+    "profile",
+    "train",
+    "serve",
+    "table",
+    "dynamic",
+    "orderings",
+    "study",
+]
+
+
 class Config(_Group):
     """The whole config of one job."""
 
-    job: Literal[
-        "run", "plan", "precision", "profile", "train", "table", "dynamic", "orderings", "study"
-    ]
+    job: Job
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device
@@ -344,6 +377,8 @@ class Config(_Group):
     cache: CacheGroup
     replan: ReplanGroup
     workload: WorkloadGroup
+    transport: TransportGroup
+    compute: Literal["profile", "live"]
     tracking: Tracking
     training: Mapping[str, Any]
     exit_training: Mapping[str, Any]
@@ -372,6 +407,16 @@ class Config(_Group):
                 "use replan=never, or the budget paper or joint"
             )
         return replan
+
+    @field_validator("transport")
+    @classmethod
+    def _the_truth_is_known(cls, transport: TransportGroup, info: ValidationInfo) -> TransportGroup:
+        if not transport.shaped and isinstance(info.data.get("estimator"), OracleGroup):
+            raise ValueError(
+                "estimator = oracle reads the trace, which a link that is not shaped does not "
+                "follow; use estimator=ewma or harmonic, or transport.shaped=true"
+            )
+        return transport
 
     @field_validator("planner")
     @classmethod

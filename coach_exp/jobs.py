@@ -1,9 +1,9 @@
 """The jobs of the command line: plain functions from a config to the job's metric.
 
 `run` plans, simulates and reports; `plan` plans and explains; `precision` searches bit-widths;
-`profile` times a device; `train` fits the classifier; `table` fills a table of the paper cell by
-cell; `dynamic` changes the link under the methods; `orderings` runs them at many settings and
-judges what must hold between them; `study` looks at the framework itself. Each
+`profile` times a device; `train` fits the classifier; `serve` is the cloud; `table` fills a table
+of the paper cell by cell; `dynamic` changes the link under the methods; `orderings` runs them at
+many settings and judges what must hold between them; `study` looks at the framework itself. Each
 writes its files into the job's directory; runs are also kept in MLflow, where asked.
 """
 
@@ -34,7 +34,7 @@ from coach_exp.planner.cost_model import boundaries
 from coach_exp.planner.pareto import pareto_front
 from coach_exp.quant.precision import SearchedBits
 from coach_exp.quant.sizes import mean_bytes
-from coach_exp.results import report, tracking
+from coach_exp.results import agreement, report, tracking
 from coach_exp.results.explain import explain, main_plan
 from coach_exp.results.figures import gantt, throughput_plot
 from coach_exp.results.metrics import drop, ratio
@@ -44,15 +44,16 @@ from coach_exp.results.tables import markdown, text_table
 from coach_exp.single_run import (
     Result,
     keep,
+    measured,
     method_of,
     plain,
     plan_metrics,
     planned,
-    simulated,
+    replayed,
     write_json,
 )
 from coach_exp.types.errors import CoachError, ConfigError
-from coach_exp.types.method import FixedPlans, Problem
+from coach_exp.types.method import FixedPlans, Method, Problem
 from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.task import Records
@@ -74,6 +75,7 @@ def run_job(raw: DictConfig, call: Invocation) -> float | None:
         "precision": _precision,
         "profile": _profile,
         "train": _train,
+        "serve": _serve,
         "table": table_of_cells,
         "dynamic": dynamic,
         "orderings": orderings,
@@ -102,13 +104,28 @@ def _run(raw: DictConfig, config: Config, call: Invocation, display: Display) ->
         with tracker.run(
             call.name, config_hash=digest, params=params, tags=tags, parent=parent
         ) as run:
-            result = simulated(method, raw, world, display)
+            result = measured(method, raw, world, display)
+            if call.sweep is None and _is_replayed(config):
+                result = _beside_sockets(result, method, world, display)
             keep(result, world, call.directory, run)
             beside = _run_references(references, world, call.directory, tracker, run, display)
             results = [result, *beside]
             run.log_files(_pictures(results, world, call.directory))
     _show(results, world, call, config, display)
     return result.summary["throughput_its"].value
+
+
+def _is_replayed(config: Config) -> bool:
+    return config.transport.kind == "simulated" and config.transport.replay_s > 0
+
+
+def _beside_sockets(result: Result, method: Method, world: World, display: Display) -> Result:
+    """With the disagreement of simulator and sockets; without, aloud, where there are none."""
+    try:
+        return replace(result, agreement=replayed(result, method, world, display))
+    except CoachError as error:
+        display.say(f"not repeated over loopback: {error}")
+        return result
 
 
 def _run_references(
@@ -122,7 +139,7 @@ def _run_references(
     """Each reference as a run nested in the main one; what cannot run is left out, aloud."""
     for name, raw in configs.items():
         try:
-            result = simulated(method_of(raw), raw, world, display)
+            result = measured(method_of(raw), raw, world, display)
         except CoachError as error:
             display.say(f"{name} is left out: {error}")
             continue
@@ -134,7 +151,7 @@ def _run_references(
 
 def _references(config: Config, call: Invocation) -> dict[str, DictConfig]:
     """The configs of the methods to be shown beside the main one."""
-    usual = () if call.sweep else USUAL_REFERENCES
+    usual = () if call.sweep or config.transport.kind != "simulated" else USUAL_REFERENCES
     names = usual if config.references is None else config.references
     others = [name for name in dict.fromkeys(names) if name != config.method.name]
     composed = {name: call.with_method(name) for name in others}
@@ -164,10 +181,31 @@ def _show(
     display.say(report.result_table(rows, title=_headline(world, config)))
     for note in _notes(results, world):
         display.say(note)
+    _show_agreement(results, config, display)
     display.say(f"files: {call.directory}")
     if config.tracking.kind == "mlflow":
         store = config.tracking.uri or f"sqlite:///{config.output.root / 'mlflow.db'}"
         display.say(f"compare runs: mlflow ui --backend-store-uri {store}")
+
+
+def _show_agreement(results: list[Result], config: Config, display: Display) -> None:
+    """How far simulator and sockets disagree, for every method that was run on both."""
+    for result in results:
+        found = result.agreement
+        if found is None:
+            continue
+        seconds = config.transport.replay_s
+        what = f"first {seconds:g} s over loopback" if _is_replayed(config) else "over sockets"
+        title = f"{result.method}, {what}, compute={config.compute}"
+        if _is_replayed(config):
+            title = f"{result.method}, {what}"
+        display.say(text_table(title, agreement.HEADS, agreement.cells(found)))
+        efficiency = result.metrics()["plan_efficiency_percent"]
+        display.say(
+            f"{agreement.sentence(found)}; the bottleneck was held for "
+            f"{found['hold_percent'].value:.1f} % of the time; efficiency of the plan, "
+            f"ΣT / (3 · max T): {efficiency:.1f} %"
+        )
 
 
 def _usual(result: Result) -> int:
@@ -344,6 +382,17 @@ def _train(raw: DictConfig, config: Config, call: Invocation, display: Display) 
         },
     )
     return accuracy.value
+
+
+def _serve(raw: DictConfig, config: Config, call: Invocation, display: Display) -> None:
+    """Be the cloud until Ctrl-C. Ends need the same model, weights, codec and, where it has exit
+    heads, method."""
+    builder = Builder(config, display.progress)
+    if config.compute == "profile":
+        builder.sockets().serve(builder.problem(builder.trace()), display)
+        return
+    world = builder.world()
+    world.sockets.serve(method_of(raw).view(world.problem), display)
 
 
 def _precision(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:

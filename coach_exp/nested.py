@@ -18,7 +18,7 @@ from coach_exp.results import report, tracking
 from coach_exp.results.metrics import Summary
 from coach_exp.results.progress import Display
 from coach_exp.results.storage import load_tasks
-from coach_exp.single_run import keep, method_of, plain, simulated
+from coach_exp.single_run import keep, measured, method_of, plain
 from coach_exp.types.task import Records
 
 _ALONE = (
@@ -85,7 +85,7 @@ class Parent:
         with self.tracker.run(
             nested.name, config_hash=digest, params=params, tags=tags, parent=self.id
         ) as run:
-            result = simulated(method, nested.config, world, self.display)
+            result = measured(method, nested.config, world, self.display)
             keep(result, world, directory, run)
             cut = report.cut(result.records)
             run.log_tags({"coach.cut": cut})

@@ -1,4 +1,4 @@
-"""One method on one stream: planned, simulated, its files written and logged.
+"""One method on one stream: planned, simulated or run over sockets, its files written and logged.
 
 In: a config and the World it names. Out: a `Result`, from which tables and pictures are drawn.
 """
@@ -18,6 +18,7 @@ from coach_exp.online.decision_cost import crossing_decision_s
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.certificate import certified
 from coach_exp.results import tracking
+from coach_exp.results.agreement import agreement, bottleneck_hold
 from coach_exp.results.explain import main_plan
 from coach_exp.results.metrics import Summary, summarise
 from coach_exp.results.online_pictures import adaptation_plot, curves_json, threshold_curves
@@ -47,12 +48,16 @@ class Result:
     records: Records
     summary: Summary
     host_decision_s: float | None = None
+    simulated: Records | None = None  # the same tasks, where the records are of sockets
+    agreement: Summary | None = None  # of simulator and sockets
 
     def metrics(self) -> dict[str, float]:
         """The flat `summary.json`: metrics of the records, and those of the planner."""
         metrics = {**self.summary.as_dict(), **plan_metrics(self.plans, self.planning_s)}
         if self.host_decision_s is not None:
             metrics["decision_host_ms"] = 1e3 * self.host_decision_s
+        if self.agreement is not None:
+            metrics |= self.agreement.as_dict()
         return metrics
 
 
@@ -80,21 +85,57 @@ def planned(method: Method, problem: Problem) -> tuple[PlanSet, float]:
     return plans, perf_counter() - began
 
 
-def simulated(method: Method, raw: DictConfig, world: World, display: Display) -> Result:
+def measured(method: Method, raw: DictConfig, world: World, display: Display) -> Result:
+    """Plan and simulate; over sockets as well, where the transport says so. What a network that is
+    not shaped would do, no simulator can say."""
     problem = method.view(replace(world.problem, bits=world.problem.bits.fresh()))
     plans, planning_s = planned(method, problem)
     plans = certified(instantiate(raw.planner, _convert_="all"), problem, plans)
     total = problem.workload.tasks
-    records = simulate(
-        problem,
-        method.controller(plans),
-        world.trace,
-        world.estimator(),
-        world.samples,
-        progress=lambda done: display.progress(f"simulating {method.name}", done, total),
-    )
+    transport = world.config.transport
+    simulated = None
+    if transport.kind == "simulated" or transport.shaped:
+        simulated = simulate(
+            problem,
+            method.controller(plans),
+            world.trace,
+            world.estimator(),
+            world.samples,
+            progress=lambda done: display.progress(f"simulating {method.name}", done, total),
+        )
     host_s = _host_decision_s(problem, plans)
-    return Result(method.name, raw, plans, planning_s, records, summarise(records), host_s)
+    if transport.kind == "simulated":
+        assert simulated is not None
+        return Result(method.name, raw, plans, planning_s, simulated, summarise(simulated), host_s)
+    records = world.sockets.run(
+        *(method, problem, plans, world.trace, world.estimator(), world.samples, display)
+    )
+    return Result(
+        *(method.name, raw, plans, planning_s, records, summarise(records), host_s, simulated),
+        None if simulated is None else _agreed(simulated, records, world),
+    )
+
+
+def _agreed(simulated: Records, records: Records, world: World) -> Summary:
+    found = agreement(simulated, records)
+    hold = bottleneck_hold(records, world.trace).scaled(100)
+    return Summary({**found.metrics, "hold_percent": hold})
+
+
+def replayed(result: Result, method: Method, world: World, display: Display) -> Summary:
+    """The first seconds of a simulated run again, simulated and over loopback: how far the two
+    disagree. Raises LinkError where this machine has no loopback to use."""
+    problem = method.view(replace(world.problem, bits=world.problem.bits.fresh()))
+    first_s = world.config.transport.replay_s
+    tasks = max(1, int((result.records.finish_s <= first_s).sum()))
+    problem = replace(problem, workload=replace(problem.workload, tasks=tasks))
+    samples = None if world.samples is None else world.samples[:tasks]
+    plans, trace = result.plans, world.trace
+    simulated = simulate(problem, method.controller(plans), trace, world.estimator(), samples)
+    executed = world.sockets.replay(
+        *(method, problem, plans, trace, world.estimator(), samples, display)
+    )
+    return _agreed(simulated, executed, world)
 
 
 def _host_decision_s(problem: Problem, plans: PlanSet) -> float | None:
@@ -122,6 +163,9 @@ def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
             "plan_bubble_compute_ms": 1e3 * plan.objective.bubbles.compute_s,
             "plan_bubble_link_ms": 1e3 * plan.objective.bubbles.link_s,
             "plan_payload_kib": sum(plan.payload_bytes) / 1024,
+            "plan_efficiency_percent": 100
+            * plan.stage_s.total_s
+            / (3 * plan.stage_s.period_s or 1.0),
             "plan_end_layers": len(plan.end_layers),
             "plan_evaluations": plan.evaluations,
         }
@@ -143,6 +187,9 @@ def keep(result: Result, world: World, directory: Path, run: tracking.Run) -> No
     write_json(directory / "provenance.json", provenance() | {"identity": world.identity})
     save_tasks(result.records, directory / "tasks.parquet")
     save_timeline(result.records, directory / "timeline.json", name=result.method)
+    if result.simulated is not None:
+        save_tasks(result.simulated, directory / "simulated.parquet")
+        run.log_files([directory / "simulated.parquet"])
     run.log_metrics(result.metrics())
     run.log_files(directory / name for name in FILES)
     run.log_files(_online_files(result, world, directory))

@@ -18,6 +18,7 @@ ORDER = (  # a package may import from its own line and from those above
     {
         "config",
         "launch",
+        "sockets",
         "assembly",
         "single_run",
         "nested",

@@ -50,11 +50,7 @@ class ExitTraining:
 
         Raises GraphError for an unknown layer, DataError when there is too little to train on.
         """
-        import torch
-
-        from coach_exp.learning.exit_heads import ExitHeads
-
-        path = cache_dir / "exits" / f"heads-{self.key(weights, layers)}.pt"
+        path = self.checkpoint(weights, layers, cache_dir)
         if not path.is_file():
             from coach_exp.learning.classifier import save_checkpoint
             from coach_exp.learning.exit_fitting import fit_heads
@@ -62,6 +58,19 @@ class ExitTraining:
             heads, report = fit_heads(backbone, layers, self.train, self.calib, self.training)
             save_checkpoint(heads, report, path)
             return heads
-        heads = ExitHeads(backbone.graph, layers)
-        heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-        return heads.eval()
+        return load_heads(path, tuple(layers), backbone)
+
+    def checkpoint(self, weights: Weights, layers: Sequence[str], cache_dir: Path) -> Path:
+        """Where the heads are, once they are trained."""
+        return cache_dir / "exits" / f"heads-{self.key(weights, layers)}.pt"
+
+
+def load_heads(path: Path, layers: Sequence[str], backbone: "CapturedModel") -> "ExitHeads":
+    """Trained heads behind `layers` from their file, in eval mode."""
+    import torch
+
+    from coach_exp.learning.exit_heads import ExitHeads
+
+    heads = ExitHeads(backbone.graph, layers)
+    heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    return heads.eval()

@@ -172,6 +172,11 @@ class TorchOutcomes:
             )
         return self._view(self._codec, tuple(dict.fromkeys(layers)))
 
+    @property
+    def exit_layers(self) -> tuple[str, ...]:
+        """The layers that have heads."""
+        return self._exit_layers
+
     def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
         """What the head behind `layer` says; with `crossing` on the cloud, of what the cloud makes
         of the received tensors.

@@ -1,0 +1,276 @@
+"""From a config to sockets: the cloud that is started or spoken with, and runs over it.
+
+In: a validated config, and what `compute=live` computes with. Out: the records of a run over real
+TCP, or a cloud that serves until it is stopped.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coach_exp.config import Config, Measured
+from coach_exp.network.estimator import Estimator
+from coach_exp.network.self_check import SelfCheck, self_check
+from coach_exp.network.trace import Trace
+from coach_exp.pipeline.cloud import serve
+from coach_exp.pipeline.cloud_process import CloudProcess
+from coach_exp.pipeline.cloud_settings import CloudSettings
+from coach_exp.pipeline.cloud_work import CloudWork, ProfileWork
+from coach_exp.pipeline.end_work import EndWork, HeldEnd
+from coach_exp.pipeline.executor import Setting, execute
+from coach_exp.pipeline.uplink import CloudAddress, TlsFiles
+from coach_exp.results.progress import Display
+from coach_exp.types.errors import ConfigError
+from coach_exp.types.method import Method, Problem
+from coach_exp.types.plan import PlanSet
+from coach_exp.types.task import Records
+
+if TYPE_CHECKING:
+    from coach_exp.learning.exit_training import ExitTraining
+    from coach_exp.learning.jpeg import Jpeg
+    from coach_exp.learning.video import VideoDataset
+    from coach_exp.learning.weights import Weights
+
+TOKEN_VARIABLE = "COACH_TOKEN"
+CHECK_WARNS = 0.02  # of the rate asked for
+
+Seconds = float
+
+
+@dataclass(frozen=True)
+class Live:
+    """What `compute=live` computes with, on both sides."""
+
+    weights: "Weights"
+    data: "VideoDataset"
+    jpeg: "Jpeg | None"
+    exit_training: "ExitTraining"
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Runs over real TCP as `transport` and `compute` say. `live` is asked for with `compute=live`
+    alone."""
+
+    config: Config
+    live: Callable[[], Live]
+
+    # --- The cloud ------------------------------------------------------------------------------
+
+    def serve(self, problem: Problem, display: Display) -> None:
+        """Be the cloud of this problem's model until Ctrl-C. Raises ConfigError for a host that
+        takes a token, without one."""
+        serve(self._cloud_settings(problem), self._maker(problem)(), display.say)
+
+    def _cloud_settings(self, problem: Problem) -> CloudSettings:
+        given = self.config.transport
+        return CloudSettings(
+            fingerprint=self.fingerprint(problem),
+            host=given.host,
+            port=given.port,
+            name=problem.cloud.device,
+            token=self._token,
+            tls_certificate=given.tls_certificate,
+            tls_key=given.tls_key,
+            tls_client_ca=given.tls_authority,
+            most_clients=given.most_clients,
+        )
+
+    def fingerprint(self, problem: Problem) -> str:
+        """What both sides must have alike: when they compute, weights, codec and picture; when they
+        hold, the layers that plans name."""
+        from coach_exp.learning.memo import digest
+
+        if self.config.compute == "profile":
+            return f"profile-{digest([layer.name for layer in problem.graph.layers])}"
+        live = self._live
+        return f"live-{digest(live.weights.fingerprint, problem.codec, live.jpeg)}"
+
+    def _maker(self, problem: Problem) -> Callable[[], CloudWork]:
+        """What makes the cloud's work, in the process where it is done."""
+        if self.config.compute == "profile":
+            return ProfileWork
+        from coach_exp.learning.exit_training import load_heads
+        from coach_exp.learning.live_cloud import live_work
+
+        live, layers = self._live, _exit_layers(problem)
+        heads = None
+        if layers:
+            path = live.exit_training.checkpoint(live.weights, layers, live.cache)
+            heads = partial(load_heads, path, layers)
+        cloud = self.config.cloud
+        return partial(
+            live_work,
+            *(live.weights, problem.codec, live.jpeg, heads),
+            slowdown=cloud.slowdown,
+            torch_device=_torch_device(cloud),
+        )
+
+    @property
+    def _token(self) -> str | None:
+        """Of the file, or of the environment; never of the config, which is logged."""
+        path = self.config.transport.token_file
+        if path is None:
+            return os.environ.get(TOKEN_VARIABLE)
+        try:
+            lines = path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"transport.token_file={path} cannot be read: {error}") from None
+        if not lines or not lines[0].strip():
+            raise ConfigError(f"transport.token_file={path}: its first line is empty; the token "
+                              "of both sides stands there")  # fmt: skip
+        return lines[0].strip()
+
+    @cached_property
+    def _live(self) -> Live:
+        return self.live()
+
+    # --- The end --------------------------------------------------------------------------------
+
+    def run(
+        self,
+        method: Method,
+        problem: Problem,
+        plans: PlanSet,
+        trace: Trace,
+        estimator: Estimator,
+        samples: NDArray[np.int64] | None,
+        display: Display,
+    ) -> Records:
+        """Run the workload over sockets. Raises LinkError, WireError, ConfigError before the first
+        task where the cloud cannot be had."""
+        given, total = self.config.transport, problem.workload.tasks
+        if given.shaped:
+            self._check(trace, plans, display)
+        make_end = self._end_maker(problem)
+        with self._cloud(problem) as port:
+            return execute(
+                *(problem, plans, method.controller(plans), trace, estimator, make_end),
+                Setting(self._address(problem, port), given.shaped, given.answer_s),
+                samples,
+                progress=lambda done: display.progress(f"running {method.name}", done, total),
+                say=display.say,
+            )
+
+    def replay(
+        self,
+        method: Method,
+        problem: Problem,
+        plans: PlanSet,
+        trace: Trace,
+        estimator: Estimator,
+        samples: NDArray[np.int64] | None,
+        display: Display,
+    ) -> Records:
+        """The same over loopback, stages held, whatever the transport; quietly."""
+        group = self.config.transport.model_copy(update={"kind": "loopback", "shaped": True})
+        group = group.model_copy(update={"host": "127.0.0.1", "token_file": None})
+        here = self.config.model_copy(update={"transport": group, "compute": "profile"})
+        sockets, total = replace(self, config=here), problem.workload.tasks
+        with sockets._cloud(problem, _nothing) as port:
+            return execute(
+                *(problem, plans, method.controller(plans), trace, estimator),
+                *(sockets._end_maker(problem), Setting(sockets._address(problem, port)), samples),
+                progress=lambda done: display.progress("repeating over loopback", done, total),
+                say=_nothing,
+            )
+
+    @contextmanager
+    def _cloud(self, problem: Problem, say: Callable[[str], None] | None = None) -> Iterator[int]:
+        """A cloud to speak with: its port."""
+        if self.config.transport.kind == "remote":
+            yield self.config.transport.port
+            return
+        settings = replace(self._cloud_settings(problem), host="127.0.0.1", port=0)
+        with CloudProcess(settings, self._maker(problem), say or _cloud_says) as cloud:
+            yield cloud.port
+
+    def _address(self, problem: Problem, port: int) -> CloudAddress:
+        given = self.config.transport
+        tls = None
+        if given.tls_authority is not None:
+            tls = TlsFiles(given.tls_authority, given.tls_certificate, given.tls_key)
+        buffer_kib = given.send_buffer_kib
+        return CloudAddress(
+            host=given.host if given.kind == "remote" else "127.0.0.1",
+            port=port,
+            fingerprint=self.fingerprint(problem),
+            client=problem.end.device,
+            token=self._token,
+            tls=tls,
+            server_name=given.server_name,
+            connect_s=given.connect_s,
+            stall_s=given.stall_s,
+            send_buffer_bytes=None if buffer_kib is None else 1024 * buffer_kib,
+        )
+
+    def _end_maker(self, problem: Problem) -> Callable[[Seconds], EndWork]:
+        if self.config.compute == "profile":
+            return lambda began_s: HeldEnd(problem, began_s)
+        from coach_exp.learning.live_end import LiveEnd
+        from coach_exp.learning.payloads import Payloads
+        from coach_exp.profiling.capture import capture
+
+        live, device, layers = self._live, self.config.device, _exit_layers(problem)
+        model = capture(live.weights.load(), live.weights.model.input_shape)
+        payloads = Payloads(problem.codec, model.graph, live.jpeg, live.weights.model.input_size)
+        assert problem.outcomes is not None, "a model that computes has answers"
+        known = problem.outcomes
+        heads = None
+        if layers:
+            heads = live.exit_training.heads(live.weights, model, layers, live.cache)
+        return lambda began_s: LiveEnd(
+            *(model, payloads, live.data, known, heads),
+            began_s=began_s,
+            slowdown=device.slowdown,
+            torch_device=_torch_device(device),
+        )
+
+    def _check(self, trace: Trace, plans: PlanSet, display: Display) -> None:
+        """Say how well this machine holds the link's rate, before anything rests on it."""
+        sizes = [sum(plan.payload_bytes) for plan in plans.plans if plan.crossing]
+        if not sizes:
+            return
+        found: SelfCheck = asyncio.run(self_check(trace, sizes[0]))
+        display.say(
+            f"link: {found.asked_bps / 1e6:g} Mbps asked for, {found.achieved_bps / 1e6:.3f} "
+            f"achieved ({100 * found.error:+.2f} %), {found.messages} messages of "
+            f"{found.payload_bytes / 1024:.1f} KiB"
+        )
+        if abs(found.error) > CHECK_WARNS:
+            display.say(
+                "this machine does not hold the rate within 2 %: it may be too busy, or the rate "
+                "too high for it; times on the link are off by as much"
+            )
+
+
+def _exit_layers(problem: Problem) -> tuple[str, ...]:
+    """The layers whose heads the method asks for."""
+    layers: tuple[str, ...] = getattr(problem.outcomes, "exit_layers", ())
+    return layers
+
+
+def _torch_device(side: object) -> str:
+    """Where a side computes: what was profiled there, else the CPU."""
+    if not isinstance(side, Measured):
+        return "cpu"
+    from coach_exp.profiling.device import resolved_device
+
+    return str(resolved_device(side.torch_device))
+
+
+def _cloud_says(words: str) -> None:
+    print(f"cloud: {words}", flush=True)
+
+
+def _nothing(words: object) -> None:
+    """Says nothing."""

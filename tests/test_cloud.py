@@ -374,8 +374,9 @@ def crash() -> None:
     os._exit(3)
 
 
-async def one_task(port: int, label: int) -> int:
-    end = End()
+async def one_task(port: int, label: int, token: str | None = None) -> int:
+    """Have one task answered: its label."""
+    end = End(token=token)
     try:
         await end.join(port)
         offered = plan(0.001)

@@ -71,7 +71,7 @@ class Volley:
     def after_welcome(self) -> bytes:
         """Bytes that break the rules of an open session."""
         make = self.rng.choice(
-            [self.random, self.flipped_tensor, self.oversized, self.no_plan, self.replayed_task,
+            [self.random, self.flipped_tensor, self.oversized, self.no_plan, self.replayed_plan,
              self.not_next, self.unusable]
         )  # fmt: skip
         self.kinds[make.__name__] += 1
@@ -116,7 +116,7 @@ class Volley:
     def no_plan(self) -> bytes:
         return encode(Tensor(0, 9, "t0", 0, 1, b"x"))
 
-    def replayed_task(self) -> bytes:  # a first one waits for PLAN_OK, so the plan comes as well
+    def replayed_plan(self) -> bytes:
         return encode(OFFERED) + encode(OFFERED)
 
     def not_next(self) -> bytes:
@@ -189,10 +189,39 @@ def test_a_hundred_thousand_hostile_frames_change_nothing(tmp_path):
     assert not [line for line in turned_away if line.endswith(": ")], "one without a reason"
     assert not [line for line in said if "Traceback" in line]
     assert max(resident[1:]) - resident[1] < 8 * 2**20, resident
-    assert len(volley.kinds) == 16
+    assert len(volley.kinds) == 15
     for reason in ("version 99", "does not prove", "another model", "CRC", "has at most",
                    "hung up within a frame", "not registered", "offered before"):  # fmt: skip
         assert any(reason in line for line in turned_away), reason
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ([(0, 0, 2)], "task 0 was begun before, or skipped"),  # answered already
+        ([(9, 0, 2), (9, 0, 2)], "tensor 0 of task 9 comes twice"),
+        ([(9, 1, 2)], "is not the next one of its plan"),
+        ([(9, 0, 2), (8, 0, 2)], "task 8 was begun before, or skipped"),
+        ([(9, 0, 3)], "is not the next one of its plan"),
+    ],
+)
+def test_tasks_that_are_replayed_or_out_of_order_close_their_client(tensors, reason):
+    async def run():
+        async with cloud_running() as (server, said):
+            end = await End("replays").join(server.port)
+            offered = plan(0.0, 0.0)
+            await end.register(offered)
+            end.send(0, offered, instruction(50, 1), b"")
+            await end.answer(0)
+            for task, part, parts in tensors:  # as recorded: a session would not make them
+                made = Tensor(task, 0, f"t{part}", part, parts, instruction(50, 1))
+                end.peer.write(encode(made))
+            assert reason in await end.closed()
+            while not any(line.startswith("replays (") and reason in line for line in said):
+                await asyncio.sleep(0.01)
+            assert not server._clients()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
 
 
 # --- Dawdlers -------------------------------------------------------------------------------------

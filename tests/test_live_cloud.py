@@ -178,8 +178,8 @@ def test_plans_that_cannot_be_passedare_refused_by_what_is_wrong(model):
 
 def test_a_slower_cloud_is_held_in_proportion(model, frames):
     plan, payloads = wire(model, STEM), sent(model, frames[0], STEM)
-    slow = work_of(model, slowdown=200.0)
-    run(slow, plan, payloads)  # warm
+    run(work_of(model), plan, payloads)  # warm
+    slow = work_of(model, slowdown=100.0)
     begun_s = time.monotonic()
     (step,) = run(slow, plan, payloads)
     assert step.end_s - begun_s > 0.01  # the work itself takes 0.1 ms at least

@@ -1,9 +1,14 @@
 """The cloud on real sockets of this machine, with tasks that are held and not computed."""
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from threading import Event as ThreadEvent
 
 import pytest
@@ -357,6 +362,54 @@ def test_a_cancelled_task_is_not_computed():
     assert seen == [b"0", b"2"]
 
 
+def certificates(folder: Path) -> None:
+    """As docs/security.md says: an authority, the cloud's certificate and an end's."""
+    run = partial(subprocess.run, check=True, capture_output=True, cwd=folder)
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
+    authority = ["-CA", "ca.pem", "-CAkey", "ca.key"]
+    run([*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=our authority"])
+    leaf = ["-addext", "basicConstraints=critical,CA:FALSE"]
+    for who, more in (("cloud", ["-addext", "subjectAltName=IP:127.0.0.1"]), ("end", [])):
+        files = ["-keyout", f"{who}.key", "-out", f"{who}.pem", "-subj", f"/CN={who}"]
+        run([*new, "-x509", *authority, *leaf, *more, *files])
+
+
+@pytest.mark.socket
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+def test_tls_hides_what_crosses_and_asks_ends_for_certificates(tmp_path):
+    certificates(tmp_path)
+    settings = replace(
+        SETTINGS,
+        token="secret",
+        tls_certificate=tmp_path / "cloud.pem",
+        tls_key=tmp_path / "cloud.key",
+        tls_client_ca=tmp_path / "ca.pem",
+    )
+    known = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    known.load_cert_chain(tmp_path / "end.pem", tmp_path / "end.key")
+
+    async def run():
+        async with cloud_running(settings) as (server, said):
+            assert said[0].endswith("asks for the token, TLS")
+            end = await End(token="secret").join(server.port, tls=known)
+            offered = plan(0.0)
+            await end.register(offered)
+            end.send(0, offered, instruction(100_000, 8))
+            assert (await end.answer(0)).label == 8
+            end.leave()
+            await end.closed()
+            with pytest.raises(LinkError, match=r"cannot be reached.*certificate"):
+                await End(token="secret").join(server.port, tls=ssl.create_default_context())
+            anonymous = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+            nobody = await End(token="secret").join(server.port, tls=anonymous)
+            assert nobody.reason is not None  # TLS 1.3 tells after the handshake
+            plain = await End(token="secret").join(server.port)
+            assert plain.reason is not None
+            assert sum("came" in line for line in said) == 1
+
+    asyncio.run(run())
+
+
 # --- In another process ---------------------------------------------------------------------------
 
 
@@ -374,8 +427,9 @@ def crash() -> None:
     os._exit(3)
 
 
-async def one_task(port: int, label: int) -> int:
-    end = End()
+async def one_task(port: int, label: int, token: str | None = None) -> int:
+    """Have one task answered: its label."""
+    end = End(token=token)
     try:
         await end.join(port)
         offered = plan(0.001)

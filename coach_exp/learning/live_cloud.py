@@ -50,7 +50,9 @@ def live_work(
 
 class LiveWork:
     """Computes the cloud's side of cuts of `model`. Every tensor holds the cloud for `slowdown`
-    times as long as its work took; `threads` are torch's (None: as many as it takes)."""
+    times as long as its work took; `threads` are torch's (None: as many as it takes). Where an end
+    computes on the same cores, as many threads as cores wait for each other: a small model then
+    takes a hundred times as long."""
 
     def __init__(
         self,

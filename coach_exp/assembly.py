@@ -4,6 +4,8 @@ In: a validated config. Out: a World that every method of a run shares, so that 
 path.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -261,16 +263,17 @@ class Builder:
             spec = device.DeviceSpec.from_config(given.model_dump())
             return device.analytic(self.captured.graph, spec)
         if isinstance(given, Measured):
-            return device.host_profile(
-                self.captured,
-                cache_dir=self.cache / "profiles",
-                torch_device=given.torch_device,
-                repeats=given.repeats,
-                warmup=given.warmup,
-                decisions=lambda graph: host_decision_s(graph, self.codec),
-                exits=lambda graph: _host_exit_s(graph, given.torch_device),
-                progress=lambda done, total: self._progress("profiling layers", done, total),
-            )
+            with _threads(self.sockets().threads):
+                return device.host_profile(
+                    self.captured,
+                    cache_dir=self.cache / "profiles",
+                    torch_device=given.torch_device,
+                    repeats=given.repeats,
+                    warmup=given.warmup,
+                    decisions=lambda graph: host_decision_s(graph, self.codec),
+                    exits=lambda graph: _host_exit_s(graph, given.torch_device),
+                    progress=lambda done, total: self._progress("profiling layers", done, total),
+                )
         return device.load_profile(given.path)
 
     # --- Data and answers -------------------------------------------------------------------------
@@ -371,3 +374,16 @@ def _host_exit_s(graph: LayerGraph, torch_device: str) -> dict[str, float]:
     from coach_exp.learning.exit_cost import host_exit_s  # needed once, and brings torch
 
     return host_exit_s(graph, torch_device)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """With so many of torch's threads; None: with as many as it takes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

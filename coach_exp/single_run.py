@@ -28,7 +28,7 @@ from coach_exp.results.storage import save_tasks
 from coach_exp.results.timeline import save_timeline
 from coach_exp.types.errors import CoachError, ConfigError
 from coach_exp.types.method import Method, Problem
-from coach_exp.types.plan import PlanSet
+from coach_exp.types.plan import PlanSet, StageTimes
 from coach_exp.types.task import Records
 
 FILES = (  # of each method
@@ -163,9 +163,7 @@ def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
             "plan_bubble_compute_ms": 1e3 * plan.objective.bubbles.compute_s,
             "plan_bubble_link_ms": 1e3 * plan.objective.bubbles.link_s,
             "plan_payload_kib": sum(plan.payload_bytes) / 1024,
-            "plan_efficiency_percent": 100
-            * plan.stage_s.total_s
-            / (3 * plan.stage_s.period_s or 1.0),
+            "plan_efficiency_percent": 100 * efficiency(plan.stage_s),
             "plan_end_layers": len(plan.end_layers),
             "plan_evaluations": plan.evaluations,
         }
@@ -176,6 +174,15 @@ def plan_metrics(plans: PlanSet, planning_s: float) -> dict[str, float]:
         for name, value in facts.items():
             metrics[name] = metrics.get(name, 0.0) + weight * value
     return metrics
+
+
+def efficiency(stage_s: StageTimes) -> float:
+    """ΣT / (3 · max T): the share of a full pipeline's period that end, link and cloud work.
+
+    >>> efficiency(StageTimes(end_s=2, link_s=4, cloud_s=3))
+    0.75
+    """
+    return stage_s.total_s / (3 * stage_s.period_s or 1.0)
 
 
 def keep(result: Result, world: World, directory: Path, run: tracking.Run) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from coach_exp.config import Config, Measured
 from coach_exp.network.estimator import Estimator
-from coach_exp.network.self_check import SelfCheck, self_check
+from coach_exp.network.precise import new_loop
+from coach_exp.network.self_check import self_check
 from coach_exp.network.trace import Trace
 from coach_exp.pipeline.cloud import serve
 from coach_exp.pipeline.cloud_process import CloudProcess
@@ -63,6 +64,15 @@ class Sockets:
 
     config: Config
     live: Callable[[], Live]
+
+    @property
+    def threads(self) -> int | None:
+        """Torch's threads on either side, and when this machine is profiled; None: its own choice.
+        Where both sides compute on one machine, each has half the cores: threads that wait for
+        each other's cores take a hundred times as long."""
+        if self.config.compute == "live" and self.config.transport.kind == "loopback":
+            return max(1, (os.cpu_count() or 2) // 2)
+        return None
 
     # --- The cloud ------------------------------------------------------------------------------
 
@@ -113,6 +123,7 @@ class Sockets:
             *(live.weights, problem.codec, live.jpeg, heads),
             slowdown=cloud.slowdown,
             torch_device=_torch_device(cloud),
+            threads=self.threads,
         )
 
     @property
@@ -233,6 +244,7 @@ class Sockets:
             began_s=began_s,
             slowdown=device.slowdown,
             torch_device=_torch_device(device),
+            threads=self.threads,
         )
 
     def _check(self, trace: Trace, plans: PlanSet, display: Display) -> None:
@@ -240,7 +252,8 @@ class Sockets:
         sizes = [sum(plan.payload_bytes) for plan in plans.plans if plan.crossing]
         if not sizes:
             return
-        found: SelfCheck = asyncio.run(self_check(trace, sizes[0]))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            found = runner.run(self_check(trace, sizes[0]))
         display.say(
             f"link: {found.asked_bps / 1e6:g} Mbps asked for, {found.achieved_bps / 1e6:.3f} "
             f"achieved ({100 * found.error:+.2f} %), {found.messages} messages of "

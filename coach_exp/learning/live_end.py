@@ -49,7 +49,8 @@ class _Side:
 
 class LiveEnd:
     """Computes the end's side of cuts of `model` on the frames of `data`, one task at a time. What
-    takes a while is held for `slowdown` times as long, which emulates a weaker device. `known` are
+    takes a while is held for `slowdown` times as long, which emulates a weaker device; `threads` are
+    torch's. `known` are
     the answers of the same samples that a controller may ask for besides. `began_s` is the run's
     beginning on this machine's clock."""
 
@@ -66,6 +67,7 @@ class LiveEnd:
         began_s: float,
         slowdown: float = 1.0,
         torch_device: str = "cpu",
+        threads: int | None = None,
     ) -> None:
         self.model = model if torch_device == "cpu" else model.to(torch_device)
         self.payloads = payloads
@@ -77,7 +79,8 @@ class LiveEnd:
             self.heads = dict(heads.to(self.device).by_layer())
         self._data = data
         self._slowdown = slowdown
-        self._thread = ThreadPoolExecutor(1, "end")
+        count = torch.get_num_threads() if threads is None else threads
+        self._thread = ThreadPoolExecutor(1, "end", torch.set_num_threads, (count,))
         self._sides: dict[int, _Side] = {}
 
     def begin(self, sample: int, plan: Plan, start_s: float) -> "LiveTask":

@@ -49,10 +49,9 @@ class _Side:
 
 class LiveEnd:
     """Computes the end's side of cuts of `model` on the frames of `data`, one task at a time. What
-    takes a while is held for `slowdown` times as long, which emulates a weaker device; `threads` are
-    torch's. `known` are
-    the answers of the same samples that a controller may ask for besides. `began_s` is the run's
-    beginning on this machine's clock."""
+    takes a while is held for `slowdown` times as long, which emulates a weaker device; `threads`
+    are torch's. `known` are the answers of the same samples that a controller may ask for besides.
+    `began_s` is the run's beginning on this machine's clock."""
 
     held = False
 

@@ -21,6 +21,7 @@ from coach_exp.network.estimator import Estimator
 from coach_exp.network.precise import new_loop
 from coach_exp.network.self_check import self_check
 from coach_exp.network.trace import Trace
+from coach_exp.network.wire import DEFAULT_LIMITS
 from coach_exp.pipeline.cloud import serve
 from coach_exp.pipeline.cloud_process import CloudProcess
 from coach_exp.pipeline.cloud_settings import CloudSettings
@@ -160,6 +161,11 @@ class Sockets:
         """Run the workload over sockets. Raises LinkError, WireError, ConfigError before the first
         task where the cloud cannot be had."""
         given, total = self.config.transport, problem.workload.tasks
+        if problem.workload.places > DEFAULT_LIMITS.open_tasks:
+            raise ConfigError(
+                f"workload.in_flight={problem.workload.places}: over sockets at most "
+                f"{DEFAULT_LIMITS.open_tasks} tasks wait for answers; use fewer"
+            )
         if given.shaped:
             self._check(trace, plans, display)
         make_end = self._end_maker(problem)

@@ -46,7 +46,8 @@ AHEAD_S = 0.05  # between the last preparation and the first task
 class Setting:
     """How tasks meet the network. `shaped`: the link follows the trace, on a connection that is
     faster; else it is the connection itself. A task that was sent and is not answered within
-    `answer_s` is finished on the end."""
+    `answer_s`, and the time that a full queue takes the cloud by the plan, is finished on the end.
+    """
 
     address: CloudAddress
     shaped: bool = True
@@ -184,8 +185,7 @@ class _Run:
         self._half_rtt_s = problem.link.rtt_s / 2 if setting.shaped else 0.0
         self._moment = Moment(0.0, 0, estimator.rate_bps(0.0), 0, None)
         self._routes: dict[int, _Route] = {}
-        self._tasks: list[_Task | None] = []  # None: dropped
-        self._dropped: dict[int, tuple[float, float]] = {}  # arrival, estimated rate
+        self._rows: dict[int, dict[str, Any]] = {}  # of the tasks that are over, by number
         self._open: dict[int, _Task] = {}  # started and not answered
         self._places = deque([0.0] * problem.workload.places)
         self._unfinished: deque[_Task] = deque()  # gave up; wait for the end
@@ -285,7 +285,6 @@ class _Run:
             number, sample, arrival_s, start_s, route, self._end.begin(sample, plan, start_s)
         )
         self._noted(task)
-        self._tasks.append(task)
         self._open[number] = task
         await self._run_end_part(task)
         self._end_free_s = task.end_s
@@ -326,10 +325,11 @@ class _Run:
     async def _finish_locally(self, task: _Task) -> None:
         """The remaining layers of a task that gave up."""
         from_s = max(self._end_free_s, task.decided_s)
+        if not self._end.held:
+            from_s = max(from_s, self._now_s())
         done_s, label = await task.work.finish(from_s)
-        begun_s = from_s if self._end.held else max(from_s, task.end_s)
         self._end_free_s = done_s
-        task.end_busy_s += done_s - begun_s
+        task.end_busy_s += done_s - from_s
         self._answer(task, done_s, "local", label, task.separability)
 
     # --- The link -------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ class _Run:
         """Hand crossing tensors to the link; when they were packed."""
         plan = task.route.plan
         crossing = crossing_as(plan, decision)
-        if self._end.held and task.early is None and task.route.cloud_heads:
+        if self._end.held and not task.released:
             task.early = self._cloud_exit(task, at_s)
         payloads = await task.work.pack(crossing, parts, task.early)
         if not self._end.held:
@@ -361,7 +361,8 @@ class _Run:
 
     def _cloud_exit(self, task: _Task, at_s: float) -> CloudExit | None:
         """Which head of a cloud that computes nothing answers."""
-        self._look_at(task, at_s)
+        if task.route.cloud_heads:
+            self._look_at(task, at_s)
         for place, head in enumerate(task.route.cloud_heads):
             found = self._controller.at_head(task.number, task.route.plan, head, self._moment)
             if found.action == "exit":
@@ -416,7 +417,12 @@ class _Run:
         if task.left == len(task.route.plan.crossing):
             for timer in task.timers:
                 timer.cancel()
-            self._later(task, hold.end_s + self._setting.answer_s, self._unanswered)
+            self._later(task, hold.end_s + self._longest_answer_s(task), self._unanswered)
+
+    def _longest_answer_s(self, task: _Task) -> float:
+        """All that is in flight may be before it on the cloud."""
+        queue_s = self._problem.workload.places * task.route.plan.stage_s.cloud_s
+        return self._setting.answer_s + queue_s
 
     def _sent(self, transfer: Transfer) -> None:
         self._estimator.sent(transfer)
@@ -480,8 +486,9 @@ class _Run:
 
     def _unanswered(self, task: _Task) -> None:
         if not task.answered and not task.gave_up:
-            self._say(f"task {task.number} is not answered within {self._setting.answer_s:g} s; "
-                      "it is finished on the end")  # fmt: skip
+            within_s = self._longest_answer_s(task)
+            self._say(f"task {task.number} is not answered within {within_s:.1f} s; it is finished "
+                      "on the end")  # fmt: skip
             self._give_up(task)
 
     def _patience_over(self, task: _Task) -> None:
@@ -533,6 +540,7 @@ class _Run:
             task.cloud_start_s = task.cloud_end_s = task.link_end_s
         task.finish_s, task.decision = finish_s, decision
         task.predicted, task.separability = label, separability
+        self._rows[task.number] = _row(task)
         self._places.append(finish_s if self._end.held else self._now_s())
         self._wake.set()
         self._controller.answered(task.number, label, finish_s)
@@ -562,17 +570,13 @@ class _Run:
         return route
 
     def _drop(self, number: int, arrival_s: float) -> None:
-        self._tasks.append(None)
-        self._dropped[number] = (arrival_s, self._estimator.rate_bps(arrival_s))
+        self._rows[number] = _dropped_row(number, arrival_s, self._estimator.rate_bps(arrival_s))
 
     # --- Records --------------------------------------------------------------------------------
 
     def records(self, samples: NDArray[np.int64]) -> Records:
         """What happened, task by task."""
-        rows = [
-            self._dropped_row(number) if task is None else _row(task)
-            for number, task in enumerate(self._tasks)
-        ]
+        rows = [self._rows[number] for number in range(len(samples))]
         columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         decided_s = columns["decided_s"]
         columns["true_bps"] = (
@@ -580,16 +584,6 @@ class _Run:
         )
         plans = tuple(route.plan for route in self._routes.values())
         return records_of(columns, plans, samples, self._problem.outcomes)
-
-    def _dropped_row(self, number: int) -> dict[str, Any]:
-        arrival_s, rate_bps = self._dropped[number]
-        times = dict.fromkeys(_TIMES, arrival_s)
-        return {
-            **times, "task": number, "plan": NOT_SIMULATED, "end_busy_s": 0.0, "link_busy_s": 0.0,
-            "cloud_busy_s": 0.0, "decision": "dropped", "bits": 0, "payload_bytes": 0,
-            "estimated_bps": rate_bps, "separability": nan, "predicted": NOT_SIMULATED,
-            "dropped": True, "fallback": False,
-        }  # fmt: skip
 
 
 _TIMES = (
@@ -622,4 +616,21 @@ def _row(task: _Task) -> dict[str, Any]:
         "predicted": task.predicted,
         "dropped": False,
         "fallback": task.gave_up,
+    }
+
+
+def _dropped_row(number: int, arrival_s: float, rate_bps: float) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(_TIMES, arrival_s),
+        **dict.fromkeys(("end_busy_s", "link_busy_s", "cloud_busy_s"), 0.0),
+        "task": number,
+        "plan": NOT_SIMULATED,
+        "decision": "dropped",
+        "bits": 0,
+        "payload_bytes": 0,
+        "estimated_bps": rate_bps,
+        "separability": nan,
+        "predicted": NOT_SIMULATED,
+        "dropped": True,
+        "fallback": False,
     }

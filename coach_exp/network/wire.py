@@ -35,6 +35,7 @@ PROTOCOL_VERSION: Final = 1  # the messages and their order
 PREFIX: Final = struct.Struct(">4sBBII")
 CRC: Final = struct.Struct(">I")
 SMALL_HEADER_BYTES: Final = 4096  # the largest header of every kind but PLAN
+NOTHING: Final = memoryview(b"")
 EVERY_KIND: Final = frozenset(MESSAGES.values())
 
 _READERS: Final = {message: TypeAdapter(message).validate_python for message in EVERY_KIND}
@@ -105,7 +106,8 @@ class FrameDecoder:
     ) -> None:
         self.accepts = accepts
         self._limits = limits
-        self._held = bytearray()
+        self._held = bytearray()  # the beginning of a frame whose rest comes in later pieces
+        self._fed = NOTHING  # what came last and is not read yet: behind `_held`
         self._prefix: _Prefix | None = None
         self._ended = False
         self._broken: str | None = None
@@ -121,7 +123,8 @@ class FrameDecoder:
         was wrong."""
         self._refuse_if_broken()
         self._ended = self._ended or not data
-        self._held += data
+        self._held += self._fed
+        self._fed = memoryview(data)
 
     def next_message(self) -> Message | None:
         """The next message; None where more bytes are needed. Raises WireError with the rule that
@@ -131,7 +134,7 @@ class FrameDecoder:
             return self._next_message()
         except WireError as broken:
             self._broken = str(broken)
-            self._held = bytearray()
+            self._held, self._fed = bytearray(), NOTHING
             raise
 
     def _refuse_if_broken(self) -> None:
@@ -142,19 +145,34 @@ class FrameDecoder:
         if self._prefix is None:
             self._prefix = self._read_prefix()
         prefix = self._prefix
-        if prefix is None or len(self._held) < prefix.frame_bytes:
+        if prefix is None or not self._has(prefix.frame_bytes):
             if self._ended and self._held:
                 raise WireError(f"the peer hung up within a frame, after {len(self._held)} bytes")
             return None
+        self._prefix = None
+        self._whole += 1
+        if not self._held:  # read where it lies, without a copy
+            frame = self._fed[: prefix.frame_bytes]
+            self._fed = self._fed[prefix.frame_bytes :] or NOTHING
+            return _read_frame(frame, prefix)
         with memoryview(self._held) as held:
             message = _read_frame(held[: prefix.frame_bytes], prefix)
         del self._held[: prefix.frame_bytes]
-        self._prefix = None
-        self._whole += 1
         return message
 
+    def _has(self, size: int) -> bool:
+        """Whether so many bytes have come, and lie in one piece: in `_held`, or in `_fed` where
+        nothing is held."""
+        if not self._held and len(self._fed) >= size:
+            return True
+        missing = max(0, size - len(self._held))
+        self._held += self._fed[:missing]
+        self._fed = self._fed[missing:] or NOTHING  # which lets go of bytes that are read
+        return len(self._held) >= size
+
     def _read_prefix(self) -> _Prefix | None:
-        start = bytes(self._held[: PREFIX.size])
+        self._has(PREFIX.size)
+        start = bytes((self._held or self._fed)[: PREFIX.size])
         if start[: len(MAGIC)] != MAGIC[: len(start)]:
             raise WireError(f"a frame begins with {MAGIC!r}; the peer does not speak this protocol")
         if len(start) < PREFIX.size:

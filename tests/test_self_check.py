@@ -38,14 +38,17 @@ def best_of(most, off):
     ],
 )
 def test_the_rate_is_that_of_the_trace(mbps, payload_bytes):
-    messages = max(1, round(mbps * 1e6 * 0.4 / 8 / payload_bytes))
-    due_s = 8 * messages * payload_bytes / (mbps * 1e6)
+    """The rate is that of the message in the middle of how late they are: where other processes
+    take the cores away for a moment, only the messages of that moment are late."""
+    messages = max(1, round(mbps * 1e6 / 8 / payload_bytes))
+    message_s = 8 * payload_bytes / (mbps * 1e6)
 
     def off():
         came_s = run(arrivals(constant(mbps * 1e6), payload_bytes, messages))
+        late_s = [came - (k + 1) * message_s for k, came in enumerate(came_s)]
         assert len(came_s) == messages
-        assert came_s[-1] >= due_s  # nothing is early
-        return came_s[-1] / due_s - 1
+        assert min(late_s) >= 0  # nothing is early
+        return sorted(late_s)[messages // 2] / (messages * message_s)
 
     assert best_of(5, off) < 0.02
 

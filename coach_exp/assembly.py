@@ -78,6 +78,11 @@ class World:
         return Oracle(self.trace)
 
     @property
+    def true_trace(self) -> Trace | None:
+        """The link's true rate over time, where it is known."""
+        return self.trace if self.config.transport.shaped else None
+
+    @property
     def measures_accuracy(self) -> bool:
         """Whether the real model answers."""
         return self.problem.outcomes is not None

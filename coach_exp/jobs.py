@@ -167,7 +167,7 @@ def _pictures(results: list[Result], world: World, directory: Path) -> list[Path
     """The main method's first tasks, and every method's throughput over time."""
     files = [directory / "gantt.png", directory / "throughput.png"]
     gantt(results[0].records, files[0], title=results[0].method)
-    throughput_plot({r.method: r.records for r in results}, world.trace, files[1])
+    throughput_plot({r.method: r.records for r in results}, world.true_trace, files[1])
     return files
 
 
@@ -220,8 +220,11 @@ def _headline(world: World, config: Config) -> str:
     mbps = [rate / 1e6 for rate in world.trace.rates_bps]
     steps_ = " → ".join(f"{rate:g}" for rate in mbps)
     rates = steps_ if len(mbps) <= 4 else f"{min(mbps):.3g} … {max(mbps):.3g}"
+    between = f"{rates} Mbps, RTT {1e3 * link.rtt_s:g} ms"
+    if world.true_trace is None:
+        between = f"the network as it is (plans for {world.trace.initial_bps / 1e6:g} Mbps)"
     return (
-        f"{problem.end.device} → {rates} Mbps, RTT {1e3 * link.rtt_s:g} ms → "
+        f"{problem.end.device} → {between} → "
         f"{problem.cloud.device}; {problem.workload.tasks} tasks, {config.workload.kind}"
     )
 

@@ -211,7 +211,7 @@ def _online_files(result: Result, world: World, directory: Path) -> list[Path]:
     data, curves, adaptation = (directory / name for name in names)
     write_json(data, curves_json(table))
     threshold_curves(table, curves, world.config.cache.limit_points, title=result.method)
-    adaptation_plot({result.method: result.records}, world.trace, adaptation)
+    adaptation_plot({result.method: result.records}, world.true_trace, adaptation)
     return [data, curves, adaptation]
 
 

@@ -81,12 +81,13 @@ def threshold_curves(
 
 def adaptation_plot(
     runs: Mapping[str, Records],
-    trace: Trace,
+    trace: Trace | None,
     path: Path,
     steps: Mapping[str, Sequence[AdaptedStep]] | None = None,
 ) -> None:
     """Draw for each method, one below the other: throughput over the shaded bandwidth and its
-    estimate (the form of Fig. 5), and beside it how its tasks were answered, by width.
+    estimate (the form of Fig. 5), and beside it how its tasks were answered, by width. No trace: the
+    true bandwidth is not known.
 
     `steps[method]` adds dotted lines, the throughput of the plan made for each step's rate, and by
     how much the method falls short of it; the time axis then ends with the last step.
@@ -120,9 +121,11 @@ def adaptation_plot(
     save_figure(figure, path)
 
 
-def _throughput(axes: "Axes", records: Records, trace: Trace, until_s: float, bin_s: float) -> None:
+def _throughput(
+    axes: "Axes", records: Records, trace: Trace | None, until_s: float, bin_s: float
+) -> None:
     """Answers per second as a line, the link and what was thought of it on the right axis."""
-    link = shade_bandwidth(axes, trace, until_s)
+    link = axes.twinx() if trace is None else shade_bandwidth(axes, trace, until_s)
     sent = records.payload_bytes > 0
     link.plot(records.decided_s[sent], records.estimated_bps[sent] / 1e6, color=_ESTIMATE, lw=1)
     link.set_ylabel("Mbps")

@@ -86,8 +86,8 @@ def adaptation_plot(
     steps: Mapping[str, Sequence[AdaptedStep]] | None = None,
 ) -> None:
     """Draw for each method, one below the other: throughput over the shaded bandwidth and its
-    estimate (the form of Fig. 5), and beside it how its tasks were answered, by width. No trace: the
-    true bandwidth is not known.
+    estimate (the form of Fig. 5), and beside it how its tasks were answered, by width. Without a
+    trace the true bandwidth is not known.
 
     `steps[method]` adds dotted lines, the throughput of the plan made for each step's rate, and by
     how much the method falls short of it; the time axis then ends with the last step.

@@ -114,12 +114,12 @@ class Builder:
 
     def world(self) -> World:
         """Everything a run needs; data and weights only where accuracy is to be measured."""
-        trace = self.trace()
+        trace, sockets = self.trace(), self.sockets()
+        sockets.reach()
         problem = self.problem(trace)  # before any training: a mistake in it must show at once
         outcomes = self._outcomes() if self.trained else None
         samples = self._samples(problem.workload.tasks) if self.trained else None
         problem = replace(problem, outcomes=outcomes, calibration=self.calibration())
-        sockets = self.sockets()
         return World(self.config, problem, trace, samples, self._identity(), sockets)
 
     def sockets(self) -> Sockets:

@@ -410,6 +410,23 @@ class Config(_Group):
 
     @field_validator("transport")
     @classmethod
+    def _tls_is_whole(cls, transport: TransportGroup, info: ValidationInfo) -> TransportGroup:
+        if (transport.tls_certificate is None) != (transport.tls_key is None):
+            raise ValueError(
+                "a certificate goes with its key: give both transport.tls_certificate and "
+                "transport.tls_key, or neither"
+            )
+        if transport.tls_certificate is None or transport.tls_authority is not None:
+            return transport
+        if info.data.get("job") != "serve" and transport.kind != "simulated":
+            raise ValueError(
+                "an end speaks TLS where transport.tls_authority says who signed the cloud's "
+                "certificate, and tls_certificate alone would leave it without: give both"
+            )
+        return transport
+
+    @field_validator("transport")
+    @classmethod
     def _the_truth_is_known(cls, transport: TransportGroup, info: ValidationInfo) -> TransportGroup:
         if not transport.shaped and isinstance(info.data.get("estimator"), OracleGroup):
             raise ValueError(

@@ -391,11 +391,12 @@ def _serve(raw: DictConfig, config: Config, call: Invocation, display: Display) 
     """Be the cloud until Ctrl-C. Ends need the same model, weights, codec and, where it has exit
     heads, method."""
     builder = Builder(config, display.progress)
+    builder.sockets().refuse_useless()
     if config.compute == "profile":
-        builder.sockets().serve(builder.problem(builder.trace()), display)
+        builder.sockets().serve(builder.problem(builder.trace()))
         return
     world = builder.world()
-    world.sockets.serve(method_of(raw).view(world.problem), display)
+    world.sockets.serve(method_of(raw).view(world.problem))
 
 
 def _precision(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:

@@ -89,8 +89,10 @@ def measured(method: Method, raw: DictConfig, world: World, display: Display) ->
     """Plan and simulate; over sockets as well, where the transport says so. What a network that is
     not shaped would do, no simulator can say."""
     problem = method.view(replace(world.problem, bits=world.problem.bits.fresh()))
+    world.sockets.greet(problem)
     plans, planning_s = planned(method, problem)
     plans = certified(instantiate(raw.planner, _convert_="all"), problem, plans)
+    world.sockets.greet(problem, plans)
     total = problem.workload.tasks
     transport = world.config.transport
     simulated = None

@@ -6,6 +6,8 @@ TCP, or a cloud that serves until it is stopped.
 
 import asyncio
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,18 +30,20 @@ from coach_exp.pipeline.cloud_settings import CloudSettings
 from coach_exp.pipeline.cloud_work import CloudWork, ProfileWork
 from coach_exp.pipeline.end_work import EndWork, HeldEnd
 from coach_exp.pipeline.executor import Setting, execute
-from coach_exp.pipeline.uplink import CloudAddress, TlsFiles
+from coach_exp.pipeline.uplink import CloudAddress, TlsFiles, greet
 from coach_exp.results.progress import Display
-from coach_exp.types.errors import ConfigError
+from coach_exp.types.errors import ConfigError, LinkError, WireError
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records
 
 if TYPE_CHECKING:
+    from coach_exp.learning.exit_heads import ExitHeads
     from coach_exp.learning.exit_training import ExitTraining
     from coach_exp.learning.jpeg import Jpeg
     from coach_exp.learning.video import VideoDataset
     from coach_exp.learning.weights import Weights
+    from coach_exp.profiling.capture import CapturedModel
 
 TOKEN_VARIABLE = "COACH_TOKEN"
 CHECK_WARNS = 0.02  # of the rate asked for
@@ -77,18 +81,25 @@ class Sockets:
 
     # --- The cloud ------------------------------------------------------------------------------
 
-    def serve(self, problem: Problem, display: Display) -> None:
+    def serve(self, problem: Problem) -> None:
         """Be the cloud of this problem's model until Ctrl-C. Raises ConfigError for a host that
         takes a token, without one."""
-        serve(self._cloud_settings(problem), self._maker(problem)(), display.say)
+        serve(self._cloud_settings(problem), self._maker(problem)(), _log)
+
+    def refuse_useless(self) -> None:
+        """Raises ConfigError for what keeps a cloud from listening, before its model is made."""
+        self._settings_of("", "").tls()
 
     def _cloud_settings(self, problem: Problem) -> CloudSettings:
+        return self._settings_of(self.fingerprint(problem), problem.cloud.device)
+
+    def _settings_of(self, fingerprint: str, name: str) -> CloudSettings:
         given = self.config.transport
         return CloudSettings(
-            fingerprint=self.fingerprint(problem),
+            fingerprint=fingerprint,
             host=given.host,
             port=given.port,
-            name=problem.cloud.device,
+            name=name,
             token=self._token,
             tls_certificate=given.tls_certificate,
             tls_key=given.tls_key,
@@ -117,6 +128,8 @@ class Sockets:
         heads = None
         if layers:
             path = live.exit_training.checkpoint(live.weights, layers, live.cache)
+            if not path.is_file():  # where this machine is the cloud alone, nobody has asked yet
+                self._heads(layers)
             heads = partial(load_heads, path, layers)
         cloud = self.config.cloud
         return partial(
@@ -146,7 +159,52 @@ class Sockets:
     def _live(self) -> Live:
         return self.live()
 
+    @cached_property
+    def _captured(self) -> "CapturedModel":
+        from coach_exp.profiling.capture import capture
+
+        weights = self._live.weights
+        return capture(weights.load(), weights.model.input_shape)
+
+    def _heads(self, layers: tuple[str, ...]) -> "ExitHeads":
+        """Exit heads behind these layers, trained now if they never were."""
+        live = self._live
+        return live.exit_training.heads(live.weights, self._captured, layers, live.cache)
+
     # --- The end --------------------------------------------------------------------------------
+
+    def reach(self) -> None:
+        """Where the cloud is remote: raises LinkError if nobody listens there, and ConfigError for
+        files that cannot be used, before this machine is profiled and anything is trained."""
+        given = self.config.transport
+        if given.kind != "remote" or self.config.job == "serve":
+            return
+        self._address_of(given.port, "", "").tls_context()
+        try:
+            socket.create_connection((given.host, given.port), given.connect_s).close()
+        except OSError as error:
+            raise LinkError(
+                f"transport.host={given.host}, transport.port={given.port} cannot be reached: "
+                f"{error}; the cloud is to be started there first (python run.py job=serve, with "
+                "an address that others reach as its transport.host), and no firewall may be "
+                "between"
+            ) from None
+
+    def greet(self, problem: Problem, plans: PlanSet | None = None) -> None:
+        """Where the cloud is remote: raises WireError if it refuses this end or one of its plans,
+        before anything long rests on it."""
+        given = self.config.transport
+        if given.kind == "remote":
+            offered = () if plans is None else plans.every
+            try:
+                with asyncio.Runner(loop_factory=new_loop) as runner:
+                    runner.run(greet(self._address(problem, given.port), offered))
+            except WireError as error:
+                raise WireError(
+                    f"{error} (the token: transport.token_file or COACH_TOKEN; TLS, if the cloud has "
+                    "it: transport.tls_authority; what makes two models the same: "
+                    "docs/two-machines.md)"
+                ) from None
 
     def run(
         self,
@@ -212,6 +270,9 @@ class Sockets:
             yield cloud.port
 
     def _address(self, problem: Problem, port: int) -> CloudAddress:
+        return self._address_of(port, self.fingerprint(problem), problem.end.device)
+
+    def _address_of(self, port: int, fingerprint: str, client: str) -> CloudAddress:
         given = self.config.transport
         tls = None
         if given.tls_authority is not None:
@@ -220,8 +281,8 @@ class Sockets:
         return CloudAddress(
             host=given.host if given.kind == "remote" else "127.0.0.1",
             port=port,
-            fingerprint=self.fingerprint(problem),
-            client=problem.end.device,
+            fingerprint=fingerprint,
+            client=client,
             token=self._token,
             tls=tls,
             server_name=given.server_name,
@@ -235,16 +296,13 @@ class Sockets:
             return lambda began_s: HeldEnd(problem, began_s)
         from coach_exp.learning.live_end import LiveEnd
         from coach_exp.learning.payloads import Payloads
-        from coach_exp.profiling.capture import capture
 
         live, device, layers = self._live, self.config.device, _exit_layers(problem)
-        model = capture(live.weights.load(), live.weights.model.input_shape)
+        model = self._captured
         payloads = Payloads(problem.codec, model.graph, live.jpeg, live.weights.model.input_size)
         assert problem.outcomes is not None, "a model that computes has answers"
         known = problem.outcomes
-        heads = None
-        if layers:
-            heads = live.exit_training.heads(live.weights, model, layers, live.cache)
+        heads = self._heads(layers) if layers else None
         return lambda began_s: LiveEnd(
             *(model, payloads, live.data, known, heads),
             began_s=began_s,
@@ -285,6 +343,10 @@ def _torch_device(side: object) -> str:
     from coach_exp.profiling.device import resolved_device
 
     return str(resolved_device(side.torch_device))
+
+
+def _log(words: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
 
 
 def _cloud_says(words: str) -> None:

@@ -73,6 +73,16 @@ def test_every_method_can_be_built_and_carries_its_own_name(method: str):
         ("replan.period_s=0", r"replan\.period_s = 0: should be greater than 0"),
         ("bandwidth=file", r"bandwidth\.path.*: is not set; it must be given"),
         ("+bandwidth.typo=1", r"bandwidth\.typo = 1: Extra inputs"),
+        ("transport.kind=carrier", r"transport\.kind = carrier: should be 'simulated', 'loopback'"),
+        ("transport.port=65536", r"transport\.port = 65536: should be less than or equal to 65535"),
+        ("transport.host=''", r"transport\.host = : String should have at least 1 character"),
+        ("transport.replay_s=-1", r"transport\.replay_s = -1: should be greater than or equal to 0"),
+        ("transport.answer_s=0", r"transport\.answer_s = 0: should be greater than 0"),
+        ("transport.send_buffer_kib=0", r"transport\.send_buffer_kib = 0: should be greater than 0"),
+        ("transport.most_clients=0", r"transport\.most_clients = 0: should be greater than 0"),
+        ("transport.tls_key=k.pem", r"transport: .* give both transport\.tls_certificate and"),
+        ("+transport.token=abc", r"transport\.token = abc: Extra inputs"),
+        ("compute=dead", r"compute = dead: should be 'profile' or 'live'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key_and_rule(override: str, message: str):
@@ -100,6 +110,20 @@ def test_a_guarantee_is_of_one_plan():
     several = ["cache.budget=guarantee", "cache.update=none", "replan=on_change"]
     with pytest.raises(ConfigError, match="speaks of one plan"):
         validated(compose("config", overrides=several))
+
+
+@pytest.mark.parametrize("transport", ["remote", "loopback"])
+def test_an_end_with_a_certificate_says_whom_it_trusts(transport: str):
+    own = ["transport.tls_certificate=e.pem", "transport.tls_key=e.key", f"transport={transport}"]
+    with pytest.raises(ConfigError, match=r"tls_authority says who signed the cloud's"):
+        validated(compose("config", overrides=own))
+    validated(compose("config", overrides=["job=serve", *own]))
+    validated(compose("config", overrides=[*own, "transport.tls_authority=ca.pem"]))
+
+
+def test_an_oracle_knows_no_link_that_is_not_shaped():
+    with pytest.raises(ConfigError, match=r"transport: estimator = oracle reads the trace"):
+        validated(compose("config", overrides=["transport=remote", "estimator=oracle"]))
 
 
 def test_a_range_that_is_upside_down_is_refused():

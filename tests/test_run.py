@@ -1,6 +1,7 @@
 """The command line as a user types it, in a directory of its own."""
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +24,8 @@ from coach_exp.planner.exit_places import exit_places
 from coach_exp.types.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-TIMING_ONLY = ("weights=none", "workload.tasks=200", "references=[]")
+SIMULATED_ONLY = "transport.replay_s=0"
+TIMING_ONLY = ("weights=none", "workload.tasks=200", SIMULATED_ONLY, "references=[]")
 
 GRAPH = {
     "layers": [
@@ -211,7 +213,7 @@ def test_a_table_shows_the_columns_it_names(tmp_path: Path, hydra, capsys):
 
 def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):
     here = tmp_path / "run"
-    rate = do(here, *TIMING_ONLY[:2], "references=[device_only]")
+    rate = do(here, *TIMING_ONLY[:3], "references=[device_only]")
     names = {p.name for p in here.iterdir()}
     assert names >= {
         *("plan.json", "summary.json", "tasks.parquet", "timeline.json", "provenance.json"),
@@ -223,6 +225,24 @@ def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):
     assert len(pandas.read_parquet(here / "tasks.parquet")) == 200
     beside = json.loads((here / "references" / "device_only" / "summary.json").read_text())
     assert beside["transmission_kib_per_task"] == 0
+    assert not [name for name in summary if name.startswith("diff_")]
+
+
+@pytest.mark.socket
+def test_a_run_is_repeated_over_loopback_and_the_disagreement_is_printed(
+    tmp_path: Path, hydra, capsys
+):
+    # 50 tasks are over within the five seconds: all of them are sent again.
+    here = tmp_path / "run"
+    do(here, "weights=none", "workload.tasks=50", "references=[]", "tracking=none")
+    said = capsys.readouterr().out
+    assert "coach, first 5 s over loopback" in said
+    assert "100.00 % of the tasks were decided alike" in said
+    summary = json.loads((here / "summary.json").read_text())
+    assert summary["same_decision_ratio"] == 1
+    assert summary["net_link_mean_ms"] == pytest.approx(summary["sim_link_mean_ms"], rel=1e-3)
+    shown = f"{summary['diff_latency_ms']:+.3f} ms"
+    assert f"latency, ms {shown}" in " ".join(re.sub(r" +[\d.]+ +[\d.]+ +", " ", said).split())
 
 
 @pytest.mark.slow
@@ -239,7 +259,7 @@ def test_a_model_is_trained_on_files_and_answers(data: str, tmp_path: Path, hydr
         here,
         *(f"data={data}", f"data.root={tmp_path / 'data'}", "data.size=32", *own),
         *("training.epochs=1", "training.batch_size=8", "precision=fixed"),
-        *("references=[]", "tracking=none", f"workload.tasks={samples}"),
+        *("references=[]", "tracking=none", f"workload.tasks={samples}", SIMULATED_ONLY),
     )
     summary = json.loads((here / "summary.json").read_text())
     assert 0 <= summary["accuracy"] <= 1
@@ -268,6 +288,7 @@ LITTLE_VIDEO = (
     *("data.classes=3", "data.frames=6", "data.videos.train=6", "data.videos.centres=2"),
     *("data.videos.calib=3", "data.videos.stream=3", "data.size=32"),
     *("training.epochs=1", "training.batch_size=8", "tracking=none", "workload.tasks=30"),
+    SIMULATED_ONLY,
 )
 
 
@@ -330,7 +351,7 @@ def test_spinn_exits_on_a_link_that_is_lost_and_comes_back(tmp_path: Path, hydra
 
 def test_a_reference_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, capsys):
     here = tmp_path / "run"
-    do(here, *TIMING_ONLY[:2], "references=[cloud_only,device_only]", "input.encoding=forbidden")
+    do(here, *TIMING_ONLY[:3], "references=[cloud_only,device_only]", "input.encoding=forbidden")
     assert {p.name for p in (here / "references").iterdir()} == {"device_only"}
     said = capsys.readouterr().out.replace("\n", " ")
     assert "cloud_only is left out" in said

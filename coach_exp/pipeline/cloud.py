@@ -68,8 +68,9 @@ class CloudServer:
             )
         except OSError as error:
             raise LinkError(
-                f"the cloud cannot listen on {settings.host}:{settings.port}: {error}; take "
-                "another transport.port, or stop what listens there"
+                f"the cloud cannot listen on {settings.host}:{settings.port}: {error}; "
+                "transport.host must be an address of this machine and transport.port a free one: "
+                "take another, or stop what listens there"
             ) from None
         self.port = self._server.sockets[0].getsockname()[1]
         self._compute.start()

@@ -74,7 +74,12 @@ class CloudProcess:
         process = context.Process(
             target=_run, args=(self._settings, self._make, self._say, other), name="cloud"
         )
-        process.start()
+        # It must ignore Ctrl-C from its first instruction on, not from `_run` on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         other.close()  # so that its end is the end of the line
         self._process, self._line = process, line
         try:

@@ -42,15 +42,19 @@ class CloudSettings:
         if self.token is None and not is_loopback(self.host):
             raise ConfigError(
                 f"transport.host={self.host}: without a token the cloud listens on loopback alone, "
-                "where no other machine reaches it; set transport.token on both sides, or "
+                "where no other machine reaches it; set the same token on both sides "
+                "(transport.token_file, or the environment's COACH_TOKEN), or "
                 "transport.host=127.0.0.1"
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ConfigError("TLS takes a certificate and its key; give both files, or neither")
+            raise ConfigError(
+                "TLS takes a certificate and its key: give both transport.tls_certificate and "
+                "transport.tls_key, or neither"
+            )
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ConfigError(
-                "certificates of ends are asked for by TLS alone; give the cloud a certificate and "
-                "its key as well"
+                "certificates of ends (transport.tls_authority) are asked for by TLS alone; give "
+                "the cloud transport.tls_certificate and transport.tls_key as well"
             )
         if self.most_clients < 1:
             raise ConfigError(f"most_clients is {self.most_clients}; a cloud has one at least")

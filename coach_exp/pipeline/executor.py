@@ -180,8 +180,7 @@ class _Run:
         self._estimator = estimator
         self._setting = setting
         self._say = say
-        every = [*plans.plans, *(plan for each in plans.prepared for plan in each.plans)]
-        self._uplink = Uplink(setting.address, every, self, say)
+        self._uplink = Uplink(setting.address, plans.every, self, say)
         self._half_rtt_s = problem.link.rtt_s / 2 if setting.shaped else 0.0
         self._moment = Moment(0.0, 0, estimator.rate_bps(0.0), 0, None)
         self._routes: dict[int, _Route] = {}

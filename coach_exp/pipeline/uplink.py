@@ -69,8 +69,13 @@ class CloudAddress:
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             if self.tls.certificate is not None:
                 context.load_cert_chain(self.tls.certificate, self.tls.key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"transport.tls: {self.tls} cannot be used: {error}") from None
+        except OSError as error:  # ssl's errors are of this kind as well
+            own = self.tls.certificate and f", transport.tls_certificate={self.tls.certificate}"
+            raise ConfigError(
+                f"transport.tls_authority={self.tls.authority}{own or ''} cannot be used: {error}; "
+                "each file is to be there, in PEM, and transport.tls_key that of the certificate, "
+                "without a password"
+            ) from None
         return context
 
 
@@ -85,6 +90,27 @@ class UplinkOwner(Protocol):
 
     def found(self) -> None:
         """The connection stands again."""
+
+
+class _Nobody:
+    """Who has no tasks."""
+
+    def answered(self, answer: Answer, now_s: float) -> None:
+        """Of UplinkOwner."""
+
+    def lost(self, reason: str) -> None:
+        """Of UplinkOwner."""
+
+    def found(self) -> None:
+        """Of UplinkOwner."""
+
+
+async def greet(address: CloudAddress, plans: Sequence[Plan] = ()) -> None:
+    """Connect, prove, have the plans judged, and say good-bye: what would keep tasks from being
+    sent shows before anything long is begun. Raises as `Uplink.open`."""
+    uplink = Uplink(address, plans, _Nobody(), lambda words: None)
+    await uplink.open()
+    await uplink.close()
 
 
 class Uplink:

@@ -49,5 +49,6 @@ class Display:
             self._bar.stop()
 
     def say(self, line: RenderableType) -> None:
-        """Print above the bar."""
-        self._console.print(line)
+        """Print above the bar. Words are printed as they are: they may be a peer's, and what looks
+        like rich's markup is none."""
+        self._console.print(line, markup=False)

@@ -199,6 +199,11 @@ class PlanSet:
         """The rate that the plans were made for."""
         return self.plans[0].link_bps
 
+    @property
+    def every(self) -> tuple[Plan, ...]:
+        """All plans that tasks may run, the prepared ones as well."""
+        return (*self.plans, *(plan for other in self.prepared for plan in other.every))
+
     def each(self, change: Callable[[Plan], Plan]) -> "PlanSet":
         """The same set with every plan changed, the prepared ones as well."""
         return replace(

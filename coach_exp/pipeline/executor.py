@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, nan
 from time import monotonic
-from typing import Any
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ Progress = Callable[[int], None]
 MakeEnd = Callable[[float], EndWork]  # given when the run began, of `time.monotonic`
 
 AHEAD_S = 0.05  # between the last preparation and the first task
+_OVER: Final = cast(EndTask, None)  # in place of an answered task's work, whose tensors are let go
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class _Route:
         return self.plan.release == "after_decision" and bool(self.plan.crossing)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Task:
     """A task, what is known of it so far, and what becomes its record."""
 
@@ -289,7 +290,9 @@ class _Run:
         self._open[number] = task
         await self._run_end_part(task)
         self._end_free_s = task.end_s
-        if task.gave_up and not task.answered:
+        if task.answered:
+            task.work = _OVER
+        elif task.gave_up:
             self._decide_late(task)
 
     async def _run_end_part(self, task: _Task) -> None:
@@ -533,6 +536,8 @@ class _Run:
             task.cloud_start_s = task.cloud_end_s = task.link_end_s
         task.finish_s, task.decision = finish_s, decision
         task.predicted, task.separability = label, separability
+        if task.computed:
+            task.work = _OVER
         self._places.append(finish_s if self._end.held else self._now_s())
         self._wake.set()
         self._controller.answered(task.number, label, finish_s)

@@ -198,7 +198,7 @@ class Uplink:
         assert session is not None
         unsent_bytes, moved_s = 0, monotonic()
         while not self._down.is_set():
-            if not peer.unsent_bytes and session.closed is None:
+            if not peer.unsent_bytes and session.may_ping:
                 peer.write(session.ping(monotonic()))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._down.wait(), self._address.stall_s / PINGS_PER_STALL)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Thread
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +19,12 @@ from coach_exp.pipeline.executor import Progress, Setting, execute
 from coach_exp.pipeline.uplink import CloudAddress
 from coach_exp.planner.planning import Planner
 from coach_exp.studies.parts import Parts, Sides
-from coach_exp.types.errors import ConfigError
+from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
 from coach_exp.types.method import FixedPlans, Problem
 from coach_exp.types.outcomes import Crossing, Outcomes
 from coach_exp.types.plan import Plan, PlanSet, Release
 from coach_exp.types.task import Records
 from coach_exp.types.workload import Workload
-
-AGAIN: Final = "again"  # ends what the end says when it is connected anew
 
 Script = Callable[[float], None]  # of failures; given when the run began, of `time.monotonic`
 
@@ -134,8 +131,8 @@ def stream(
     trace: Trace | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Run one stream, the script beside it. Raises what the script raises, and LinkError, WireError
-    where there is no cloud at the beginning."""
+    """Run one stream, the script beside it. Raises what the script raises, LinkError and WireError
+    where there is no cloud at the beginning, CoachError for a stream that broke off."""
     problem = replace(bench.problem, workload=workload)
     tally, said = Tally(plan), list[str]()
     failing = _Failing(script)
@@ -151,6 +148,10 @@ def stream(
             *(setting, samples, progress),
             say=said.append,
         )
+    except (LinkError, WireError) as error:
+        if failing.begun:
+            raise CoachError(f"a stream broke off: {error}") from error
+        raise
     finally:
         failing.join()
     return judged(bench, records, tally, said)
@@ -169,7 +170,7 @@ def judged(bench: Bench, records: Records, tally: Tally, said: Sequence[str]) ->
         tasks=len(records),
         once=len(answered),
         fallbacks=int(records.fallback.sum()),
-        reconnections=sum(words.endswith(AGAIN) for words in said),
+        reconnections=sum(map(_is_again, said)),
         wrong=wrong,
         ties=ties,
         gap_s=float(np.diff(np.sort(records.finish_s)).max(initial=0.0)),
@@ -178,15 +179,22 @@ def judged(bench: Bench, records: Records, tally: Tally, said: Sequence[str]) ->
     )
 
 
+def _is_again(words: str) -> bool:
+    """Whether this is what an end says when its connection stands again."""
+    return words.startswith("connected") and words.endswith("again")
+
+
 class _Failing:
     """A script in its thread, whose error is not lost."""
 
     def __init__(self, script: Script | None) -> None:
         self._script = script
+        self.begun = False
         self._thread: Thread | None = None
         self._error: BaseException | None = None
 
     def begin(self, began_s: float) -> None:
+        self.begun = True
         if self._script is not None:
             self._thread = Thread(target=self._run, args=(self._script, began_s), name="script")
             self._thread.start()

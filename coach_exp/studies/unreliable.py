@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final
 
 CHUNK_BYTES: Final = 65536
+AT_ONCE: Final = 32  # packets of one byte, before others have their turn
 ABORT: Final = struct.pack("ii", 1, 0)  # SO_LINGER: the other side gets a reset
 
 
@@ -124,10 +125,18 @@ class UnreliableLink:
                 await self._flows.wait()
                 left = memoryview(data)
                 while left:
-                    packet, left = (left[:1], left[1:]) if self._bytewise else (left, left[:0])
-                    writer.write(packet)
+                    left = self._write(writer, left)
                     await writer.drain()
                     await asyncio.sleep(0)
+
+    def _write(self, writer: asyncio.StreamWriter, data: memoryview) -> memoryview:
+        """All of it, or some packets of a byte each; what is left."""
+        if not self._bytewise:
+            writer.write(data)
+            return data[:0]
+        for k in range(min(AT_ONCE, len(data))):
+            writer.write(data[k : k + 1])
+        return data[AT_ONCE:]
 
     def _reset_all(self) -> None:
         for writer in self._writers:

@@ -38,6 +38,7 @@ from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.quant.precision import FixedBits, SearchedBits
 from coach_exp.results.provenance import code
 from coach_exp.sockets import Live, Sockets
+from coach_exp.studies.parts import Sides
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Calibration, Link, Problem
@@ -338,6 +339,21 @@ class Builder:
             progress=self._progress,
             exit_training=self._exit_training,
         )
+
+    def reference(self) -> "TorchOutcomes":
+        """The answers on the stream split, one sample at a time; kept apart from the others."""
+        from coach_exp.learning.outcomes import TorchOutcomes
+
+        return TorchOutcomes(
+            *(self.weights, self._splits.stream, self.codec, self.cache / "one_by_one"),
+            jpeg=self._jpeg,
+            batch_size=1,
+            progress=self._progress,
+        )
+
+    def sides(self, problem: Problem) -> Sides:
+        """What works on both sides of a socket."""
+        return self.sockets().sides(problem)
 
     @property
     def _exit_training(self) -> "ExitTraining":

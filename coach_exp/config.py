@@ -307,7 +307,18 @@ class MethodGroup(_Open):
 class Study(_Open):
     """A study; its settings are checked by its module in `coach_exp.studies`."""
 
-    kind: Literal["budgets", "complexity", "estimators", "exits", "fig1", "fig2", "gaps", "orders"]
+    kind: Literal[
+        "budgets",
+        "complexity",
+        "estimators",
+        "exits",
+        "faults",
+        "fig1",
+        "fig2",
+        "gaps",
+        "orders",
+        "soak",
+    ]
 
 
 # Such names are those of folders and of parameters in MLflow.

@@ -32,6 +32,7 @@ from coach_exp.pipeline.end_work import EndWork, HeldEnd
 from coach_exp.pipeline.executor import Setting, execute
 from coach_exp.pipeline.uplink import CloudAddress, TlsFiles, greet
 from coach_exp.results.progress import Display
+from coach_exp.studies.parts import Sides
 from coach_exp.types.errors import ConfigError, LinkError, WireError
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.plan import PlanSet
@@ -310,6 +311,10 @@ class Sockets:
             torch_device=_torch_device(device),
             threads=self.threads,
         )
+
+    def sides(self, problem: Problem) -> Sides:
+        """What works on both sides, for whoever joins them in its own way."""
+        return Sides(self.fingerprint(problem), self._end_maker(problem), self._maker(problem))
 
     def _check(self, trace: Trace, plans: PlanSet, display: Display) -> None:
         """Say how well this machine holds the link's rate, before anything rests on it."""

@@ -113,6 +113,11 @@ class Session:
         """The number of the peer's frame of which a part has come; None between two frames."""
         return self._decoder.frame
 
+    @property
+    def may_ping(self) -> bool:
+        """Whether a ping can be sent; not while many wait for their answers."""
+        return self._open and self._closed is None and len(self._pings) < MOST_PINGS
+
     def receive(self, data: bytes) -> list[Event]:
         """The peer's bytes -> what follows from them, in order; b"": it hung up. What comes after
         this side's own last word is not read. Raises WireError for bytes after a Closed."""

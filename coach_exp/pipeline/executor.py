@@ -106,7 +106,7 @@ class _Route:
         return self.plan.release == "after_decision" and bool(self.plan.crossing)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Task:
     """A task, what is known of it so far, and what becomes its record."""
 

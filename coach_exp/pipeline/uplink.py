@@ -133,13 +133,14 @@ class Uplink:
         self._ready = False
         self._awaited: asyncio.Future[None] | None = None
         self._down = asyncio.Event()
+        self._end = ""  # why it is down
         self._unjudged = 0
         self._jitter = random.Random()
 
     @property
     def ready(self) -> bool:
-        """Whether tasks can be sent now."""
-        return self._ready
+        """Whether tasks can be sent now: the cloud's BYE comes before the connection is gone."""
+        return self._ready and self._session is not None and self._session.closed is None
 
     # --- Opening --------------------------------------------------------------------------------
 
@@ -153,14 +154,20 @@ class Uplink:
             address.fingerprint, address.client, fresh_nonce(), Prover(address.token)
         )
         peer = Peer(session, self, address.send_buffer_bytes)
-        self._down.clear()
-        await connect(
-            *(address.host, address.port, peer),
-            timeout_s=address.connect_s,
-            tls=self._tls,
-            server_name=address.server_name,
-        )
+        # Before it stands: one that is cut at once is gone before `connect` returns.
         self._peer, self._session = peer, session
+        self._end = ""
+        self._down.clear()
+        try:
+            await connect(
+                *(address.host, address.port, peer),
+                timeout_s=address.connect_s,
+                tls=self._tls,
+                server_name=address.server_name,
+            )
+        except BaseException:
+            self._peer = None
+            raise
         try:
             async with asyncio.timeout(address.connect_s):
                 await self._greet(peer, session)
@@ -186,7 +193,7 @@ class Uplink:
     async def _event(self) -> None:
         """Until the cloud has said what was asked for; raises what ended the connection."""
         if self._down.is_set():
-            raise LinkError(f"{self._address} hung up")
+            raise WireError(f"{self._address}: {self._end}")
         self._awaited = asyncio.get_running_loop().create_future()
         try:
             await self._awaited
@@ -217,7 +224,7 @@ class Uplink:
         assert session is not None
         unsent_bytes, moved_s = 0, monotonic()
         while not self._down.is_set():
-            if not peer.unsent_bytes:
+            if not peer.unsent_bytes and session.may_ping:
                 peer.write(session.ping(monotonic()))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._down.wait(), self._address.stall_s / PINGS_PER_STALL)
@@ -263,7 +270,7 @@ class Uplink:
 
     def cancel(self, task: int) -> None:
         """Tell the cloud that a task is not waited for."""
-        if self._ready and self._peer is not None and self._session is not None:
+        if self.ready and self._peer is not None and self._session is not None:
             self._peer.write(self._session.cancel(task))
 
     async def drained(self) -> None:
@@ -300,6 +307,7 @@ class Uplink:
             return
         was_ready, self._ready = self._ready, False
         self._down.set()
+        self._end = reason
         self._happened(WireError(f"{self._address}: {reason}"))
         if was_ready:
             self._owner.lost(reason)

@@ -70,6 +70,7 @@ def _slices(tasks: list[TaskRecord], resource: str, track: int) -> Iterator[dict
                 "sample": task.sample,
                 "plan": task.plan,
                 "decision": task.decision,
+                "fallback": task.fallback,
                 "bits": task.bits,
                 "payload_bytes": task.payload_bytes,
                 "busy_ms": getattr(task, f"{resource}_busy_s") * 1e3,

@@ -2,12 +2,26 @@
 is first asked for. `assembly.Builder` is one.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from coach_exp.network.trace import Trace
+from coach_exp.pipeline.cloud_work import CloudWork
+from coach_exp.pipeline.executor import MakeEnd
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Problem
 from coach_exp.types.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What works on either side of a socket; `cloud` can be pickled, and is called where the cloud
+    runs."""
+
+    fingerprint: str
+    end: MakeEnd
+    cloud: Callable[[], CloudWork]
 
 
 class Parts(Protocol):
@@ -33,3 +47,11 @@ class Parts(Protocol):
 
     def answers(self, split: Literal["centres", "calib", "stream"]) -> Outcomes:
         """The model's answers on a split, at the data's resolution."""
+
+    def reference(self) -> Outcomes:
+        """The answers on the stream split computed one sample at a time, as tasks are: in a batch
+        the last digits of scores differ, and so does the label where two scores are nearly equal.
+        """
+
+    def sides(self, problem: Problem) -> Sides:
+        """What works on both sides of a socket, as `compute` says."""

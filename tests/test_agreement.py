@@ -44,6 +44,20 @@ def test_equal_records_do_not_differ():
     assert cells(found)[1] == ["latency, ms", "13500.00", "13500.00", "+0.000 ms [+0.000, +0.000]"]
 
 
+def test_one_stall_moves_the_mean_and_not_the_median():
+    def side(stall_s: float):
+        return records(
+            [
+                row(k, (k, k + 0.5), None, None, finish_s=k + 0.5 + stall_s * (k == 3))
+                for k in range(9)
+            ]
+        )
+
+    found = agreement(side(0.0), side(0.9))
+    assert found["diff_latency_ms"].value == pytest.approx(100)
+    assert found["diff_latency_median_ms"].value == pytest.approx(0, abs=1e-9)
+
+
 def test_tasks_that_one_side_dropped_do_not_count_nor_do_answers_to_other_decisions():
     spans = ((0, 1), (1, 2), (2, 3))
 

@@ -44,6 +44,8 @@ def agreement(simulated: Records, executed: Records) -> Summary:
         metrics[f"sim_{name}_mean_ms"] = mean(1e3 * a)
         metrics[f"net_{name}_mean_ms"] = mean(1e3 * b)
         metrics[f"diff_{name}_ms"] = mean(1e3 * (b - a))
+    late_s = sides["net"]["latency"] - sides["sim"]["latency"]
+    metrics["diff_latency_median_ms"] = Estimate(float(np.median(1e3 * late_s)))
     metrics |= _throughput(simulated, executed, both)
     alike = (simulated.decision == executed.decision) & (simulated.bits == executed.bits) & both
     metrics["same_decision_ratio"] = ratio(alike[both])

@@ -188,6 +188,7 @@ COLUMNS: Mapping[str, Column] = {
     "diff_latency": Column(
         "differ-\nence, ms\n[95 %]", lambda row: points(row.summary.get("diff_latency_ms"))
     ),
+    "diff_typical": Column("median\nms", _metric("diff_latency_median_ms")),
     "diff_stages": Column("end/\nlink/\ncloud/\nqueues\nms", lambda row: _differences(row.summary)),
     "decided": Column(
         "decided\nalike\n%", lambda row: percent(row.summary.get("same_decision_ratio"), 2)

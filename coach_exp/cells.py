@@ -1,8 +1,9 @@
 """A table of the paper, cell by cell: every cell is a run of its own under one parent.
 
 In: named groups and rows of overrides. Out: one printed table for each group, `table.md` and
-`table.json`. A cell whose config, weights, data and code are those of a finished run is taken from
-there, so a table that was interrupted is gone on with. A row that cannot run is left out, aloud.
+`table.json`; where cells ran over sockets, `agreement.png` as well. A cell whose config, weights,
+data and code are those of a finished run is taken from there, so a table that was interrupted is
+gone on with. A row that cannot run is left out, aloud.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,8 @@ from omegaconf import DictConfig
 from coach_exp.config import Config, Table
 from coach_exp.launch import Invocation
 from coach_exp.nested import Nested, Parent
-from coach_exp.results import report, tracking
+from coach_exp.results import agreement, report, tracking
+from coach_exp.results.agreement_pictures import agreement_plot
 from coach_exp.results.progress import Display
 from coach_exp.single_run import plain, write_json
 from coach_exp.types.errors import CoachError, ConfigError
@@ -43,7 +45,15 @@ def table_of_cells(raw: DictConfig, config: Config, call: Invocation, display: D
                 title = f"{config.table.title}: {group}"
                 display.say(report.result_table(rows, title, columns=config.table.columns))
         files = [call.directory / "table.md", call.directory / "table.json"]
-        files[0].write_text(_markdown(config.table, done))
+        found = {
+            f"{group}/{row.method}": row.summary for group, rows in done.items() for row in rows
+        }
+        verdict = agreement.verdict(found)
+        if verdict:
+            display.say(verdict)
+            files.append(call.directory / "agreement.png")
+            agreement_plot(found, files[-1], title=config.table.title)
+        files[0].write_text(_markdown(config.table, done, verdict))
         write_json(files[1], {group: [_json(row) for row in rows] for group, rows in done.items()})
         run.log_files(files)
         if not done:
@@ -66,12 +76,13 @@ def _filled(cells: Mapping[str, Nested], parent: Parent) -> Iterator[report.Row]
         yield report.Row(row, outcome.summary, outcome.cut)
 
 
-def _markdown(table: Table, groups: dict[str, list[report.Row]]) -> str:
+def _markdown(table: Table, groups: dict[str, list[report.Row]], verdict: str) -> str:
     parts = [
         f"### {group}\n\n{report.markdown_table(rows, table.columns)}"
         for group, rows in groups.items()
     ]
-    return "\n".join([f"## {table.title}\n", *parts])
+    below = [f"{verdict}\n"] if verdict else []
+    return "\n".join([f"## {table.title}\n", *parts, *below])
 
 
 def _json(row: report.Row) -> dict[str, Any]:

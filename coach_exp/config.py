@@ -255,6 +255,7 @@ class TransportGroup(_Group):
 
     kind: Literal["simulated", "loopback", "remote"]
     replay_s: NonNegativeFloat
+    most_s: PositiveFloat | None
     host: str = Field(min_length=1)
     port: int = Field(ge=0, le=65535)
     shaped: bool

@@ -10,7 +10,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
+import numpy as np
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from coach_exp.assembly import World
@@ -93,7 +95,7 @@ def measured(method: Method, raw: DictConfig, world: World, display: Display) ->
     plans, planning_s = planned(method, problem)
     plans = certified(instantiate(raw.planner, _convert_="all"), problem, plans)
     world.sockets.greet(problem, plans)
-    total = problem.workload.tasks
+    total, samples = problem.workload.tasks, world.samples
     transport = world.config.transport
     simulated = None
     if transport.kind == "simulated" or transport.shaped:
@@ -102,20 +104,34 @@ def measured(method: Method, raw: DictConfig, world: World, display: Display) ->
             method.controller(plans),
             world.trace,
             world.estimator(),
-            world.samples,
+            samples,
             progress=lambda done: display.progress(f"simulating {method.name}", done, total),
         )
     host_s = _host_decision_s(problem, plans)
     if transport.kind == "simulated":
         assert simulated is not None
         return Result(method.name, raw, plans, planning_s, simulated, summarise(simulated), host_s)
+    if simulated is not None and transport.most_s is not None:
+        problem, samples = _begun(problem, samples, simulated, transport.most_s)
+        simulated = simulate(
+            problem, method.controller(plans), world.trace, world.estimator(), samples
+        )
     records = world.sockets.run(
-        *(method, problem, plans, world.trace, world.estimator(), world.samples, display)
+        *(method, problem, plans, world.trace, world.estimator(), samples, display)
     )
     return Result(
         *(method.name, raw, plans, planning_s, records, summarise(records), host_s, simulated),
         None if simulated is None else _agreed(simulated, records, world),
     )
+
+
+def _begun(
+    problem: Problem, samples: NDArray[np.int64] | None, records: Records, seconds: float
+) -> tuple[Problem, NDArray[np.int64] | None]:
+    """The problem and its samples with as many tasks as were answered in the first seconds."""
+    tasks = max(1, int((records.finish_s <= seconds).sum()))
+    shorter = replace(problem, workload=replace(problem.workload, tasks=tasks))
+    return shorter, None if samples is None else samples[:tasks]
 
 
 def _agreed(simulated: Records, records: Records, world: World) -> Summary:
@@ -128,10 +144,8 @@ def replayed(result: Result, method: Method, world: World, display: Display) -> 
     """The first seconds of a simulated run again, simulated and over loopback: how far the two
     disagree. Raises LinkError where this machine has no loopback to use."""
     problem = method.view(replace(world.problem, bits=world.problem.bits.fresh()))
-    first_s = world.config.transport.replay_s
-    tasks = max(1, int((result.records.finish_s <= first_s).sum()))
-    problem = replace(problem, workload=replace(problem.workload, tasks=tasks))
-    samples = None if world.samples is None else world.samples[:tasks]
+    seconds = world.config.transport.replay_s
+    problem, samples = _begun(problem, world.samples, result.records, seconds)
     plans, trace = result.plans, world.trace
     simulated = simulate(problem, method.controller(plans), trace, world.estimator(), samples)
     executed = world.sockets.replay(

@@ -189,6 +189,30 @@ def test_a_table_is_filled_cell_by_cell(tmp_path: Path, hydra, capsys):
     assert "Table II, small_resnet" in capsys.readouterr().out
 
 
+@pytest.mark.socket
+def test_simulator_and_sockets_side_by_side(tmp_path: Path, hydra, capsys):
+    here = tmp_path / "table"
+    fast, slow = '["method=ns"]', '["method=ns","device.slowdown=10","bandwidth.mbps=10"]'
+    rows = f"table.rows={{fast:{fast},slow:{slow}}}"
+    groups = 'table.groups={all:["transport.most_s=0.2"]}'
+    given = ("weights=none", "workload.tasks=60", "tracking=none")
+    replaced = ("~table.rows", f"+{rows}", "~table.groups", f"+{groups}")
+    assert do(here, "experiment=calibrate_simulator", *replaced, *given) == 2
+    found = json.loads((here / "table.json").read_text())["all"]
+    fast, slow = (row["metrics"] for row in found)
+    assert fast["tasks"]["value"] == pytest.approx(
+        0.2 * fast["sim_throughput_its"]["value"], rel=0.1
+    )
+    assert slow["tasks"]["value"] < 60
+    for cell in (fast, slow):
+        assert cell["same_decision_ratio"]["value"] == 1
+        assert cell["diff_end_ms"]["value"] == pytest.approx(0, abs=1e-6)
+    assert (here / "agreement.png").exists()
+    below = (here / "table.md").read_text().splitlines()[-1]
+    assert below.startswith("farthest apart in throughput: all/")
+    assert "farthest apart in throughput: all/" in capsys.readouterr().out
+
+
 def test_rows_that_cannot_run_are_left_out_aloud(tmp_path: Path, hydra, capsys):
     here = tmp_path / "table"
     late = "+table.groups.late=['t_max_ms=0.001']"

@@ -113,9 +113,7 @@ def certificate(folder: Path) -> list[str]:
     pem = serialization.Encoding.PEM
     (folder / "cloud.pem").write_bytes(signed.public_bytes(pem))
     (folder / "cloud.key").write_bytes(
-        key.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return [
         f"transport.tls_certificate={folder / 'cloud.pem'}",
@@ -180,9 +178,7 @@ def test_an_end_and_a_cloud_with_token_and_tls(cloud: Typed, remote: list[str], 
     assert not tasks.fallback.any()
 
 
-def test_ctrl_c_on_the_end_leaves_the_cloud_serving(
-    cloud: Typed, remote: list[str], place: Path
-):
+def test_ctrl_c_on_the_end_leaves_the_cloud_serving(cloud: Typed, remote: list[str], place: Path):
     endless = ("workload.tasks=50000", "references=[]", "tracking=none")
     end = Typed(place / "stopped", *remote, *endless, token=TOKEN)
     try:

@@ -5,6 +5,7 @@ with a 95 % interval: of every stage task by task, of latency, of throughput; an
 were decided and answered alike.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final
 
@@ -25,6 +26,8 @@ ROWS: Final = (  # what the table shows: its words, metric of both sides, their 
     ("cloud held, ms/task", "cloud_mean_ms", "diff_cloud_ms", " ms"),
     ("in queues, ms/task", "queued_mean_ms", "diff_queued_ms", " ms"),
 )
+WITHIN_PERCENT: Final = 5.0  # the two agree, in throughput;
+WITHIN_MS: Final = 1.0  # in mean latency up to this as well, where it is more
 HEADS: Final = ("", "simulated", "sockets", "difference [95 %]")
 
 
@@ -41,6 +44,8 @@ def agreement(simulated: Records, executed: Records) -> Summary:
         metrics[f"sim_{name}_mean_ms"] = mean(1e3 * a)
         metrics[f"net_{name}_mean_ms"] = mean(1e3 * b)
         metrics[f"diff_{name}_ms"] = mean(1e3 * (b - a))
+    late_s = sides["net"]["latency"] - sides["sim"]["latency"]
+    metrics["diff_latency_median_ms"] = Estimate(float(np.median(1e3 * late_s)))
     metrics |= _throughput(simulated, executed, both)
     alike = (simulated.decision == executed.decision) & (simulated.bits == executed.bits) & both
     metrics["same_decision_ratio"] = ratio(alike[both])
@@ -105,11 +110,51 @@ def sentence(found: Summary) -> str:
     return f"{alike}; of these {100 * found['same_answer_ratio'].value:.2f} % were answered alike"
 
 
+def allowed_latency_ms(found: Summary) -> float:
+    """How far the mean latencies may be from one another."""
+    return max(WITHIN_MS, WITHIN_PERCENT / 100 * found["sim_latency_mean_ms"].value)
+
+
+def verdict(cells: Mapping[str, Summary]) -> str:
+    """The cells, by name, that disagree most, and which are beyond what is allowed; empty where
+    none was run on both sides."""
+    rates = {
+        name: found["diff_throughput_percent"]
+        for name, found in cells.items()
+        if "diff_throughput_percent" in found
+    }
+    latencies = {
+        name: found["diff_latency_ms"]
+        for name, found in cells.items()
+        if "diff_latency_ms" in found
+    }
+    if not rates or not latencies:
+        return ""
+    allowed_ms = {name: allowed_latency_ms(cells[name]) for name in latencies}
+    rate = max(rates, key=lambda name: abs(rates[name].value))
+    late = max(latencies, key=lambda name: abs(latencies[name].value) / allowed_ms[name])
+    beyond = [name for name, each in rates.items() if abs(each.value) > WITHIN_PERCENT]
+    beyond += [
+        name
+        for name, each in latencies.items()
+        if abs(each.value) > allowed_ms[name] and name not in beyond
+    ]
+    judged = (
+        f"beyond it: {', '.join(beyond)}" if beyond else f"all {len(latencies)} cells are within"
+    )
+    return (
+        f"farthest apart in throughput: {rate}, {_shown(rates[rate], ' %')}, of "
+        f"{WITHIN_PERCENT:g} % allowed; in mean latency: {late}, {_shown(latencies[late], ' ms')}, "
+        f"of {allowed_ms[late]:.2f} ms allowed (the greater of {WITHIN_PERCENT:g} % and "
+        f"{WITHIN_MS:g} ms); {judged}"
+    )
+
+
 def _shown(difference: Estimate, unit: str) -> str:
-    value = f"{difference.value:+.3f}{unit}"
+    value = f"{difference.value:+z.3f}{unit}"
     if difference.lo is None or difference.hi is None:
         return value
-    return f"{value} [{difference.lo:+.3f}, {difference.hi:+.3f}]"
+    return f"{value} [{difference.lo:+z.3f}, {difference.hi:+z.3f}]"
 
 
 def bottleneck_hold(records: Records, trace: Trace) -> Estimate:

@@ -135,6 +135,14 @@ def _latency(summary: Summary) -> str:
     return f"{mean} /{_GLUE}{p95}"
 
 
+def _differences(summary: Summary) -> str:
+    """Of end, link, cloud and queues, in ms."""
+    names = [f"diff_{name}_ms" for name in (*RESOURCES, "queued")]
+    if not any(name in summary for name in names):
+        return UNMEASURED
+    return "/".join(number(summary.get(name)) for name in names)
+
+
 def _idle(summary: Summary) -> str:
     return "/".join(percent(summary.get(f"idle_ratio_{name}"), 0) for name in RESOURCES)
 
@@ -168,6 +176,27 @@ COLUMNS: Mapping[str, Column] = {
     "width": Column("width\nbits", _metric("bits_mean")),
     "planning": Column("plan-\nning\nms", _metric("planning_ms")),
     "cut": Column("cut", lambda row: row.cut, text=True),
+    "efficiency": Column("effi-\nciency\n%", _metric("plan_efficiency_percent")),
+    # of runs over sockets, beside the simulator:
+    "sim_rate": Column("sim.\nit/s", _metric("sim_throughput_its")),
+    "net_rate": Column("sockets\nit/s", _metric("net_throughput_its")),
+    "diff_rate": Column(
+        "differ-\nence, %\n[95 %]", lambda row: points(row.summary.get("diff_throughput_percent"))
+    ),
+    "sim_latency": Column("sim.\nms", _metric("sim_latency_mean_ms")),
+    "net_latency": Column("sockets\nms", _metric("net_latency_mean_ms")),
+    "diff_latency": Column(
+        "differ-\nence, ms\n[95 %]", lambda row: points(row.summary.get("diff_latency_ms"))
+    ),
+    "diff_typical": Column("median\nms", _metric("diff_latency_median_ms")),
+    "diff_stages": Column("end/\nlink/\ncloud/\nqueues\nms", lambda row: _differences(row.summary)),
+    "decided": Column(
+        "decided\nalike\n%", lambda row: percent(row.summary.get("same_decision_ratio"), 2)
+    ),
+    "answered": Column(
+        "an-\nswered\nalike\n%", lambda row: percent(row.summary.get("same_answer_ratio"), 2)
+    ),
+    "hold": Column("hold\n%", _metric("hold_percent")),
 }
 USUAL = ("method", "accuracy", "drop", "latency", "rate", "sent", "exits", "idle", "width", "cut")
 

@@ -6,6 +6,7 @@ second by as much, so a run that disagrees is repeated, three times at most. Wha
 construction disagrees every time.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -118,6 +119,8 @@ def assert_agree(
         rate_percent = found["diff_throughput_percent"].value
         if abs(late_ms) <= allowed_ms and abs(rate_percent) <= WITHIN_PERCENT:
             return executed
+    if os.getloadavg()[0] > (os.cpu_count() or 1):
+        pytest.skip("more processes want to run than this machine has cores: no time can be judged")
     pytest.fail(
         f"{ATTEMPTS} runs disagree, the last one by {late_ms:+.3f} ms, of {allowed_ms:.3f} allowed,"
         f" and {rate_percent:+.2f} % of the throughput"

@@ -220,8 +220,11 @@ def _headline(world: World, config: Config) -> str:
     mbps = [rate / 1e6 for rate in world.trace.rates_bps]
     steps_ = " → ".join(f"{rate:g}" for rate in mbps)
     rates = steps_ if len(mbps) <= 4 else f"{min(mbps):.3g} … {max(mbps):.3g}"
+    way = f"{rates} Mbps, RTT {1e3 * link.rtt_s:g} ms"
+    if config.transport.kind != "simulated" and not config.transport.shaped:
+        way = f"the network as it is, planned for {link.bandwidth_bps / 1e6:g} Mbps"
     return (
-        f"{problem.end.device} → {rates} Mbps, RTT {1e3 * link.rtt_s:g} ms → "
+        f"{problem.end.device} → {way} → "
         f"{problem.cloud.device}; {problem.workload.tasks} tasks, {config.workload.kind}"
     )
 

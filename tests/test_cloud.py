@@ -189,7 +189,7 @@ def test_payloads_that_are_no_instruction_are_refused():
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "192.168.1.2", "cloud.example", "::"])
 def test_without_a_token_only_loopback_is_listened_on(host):
-    with pytest.raises(ConfigError, match=r"loopback alone.*set transport.token"):
+    with pytest.raises(ConfigError, match=r"loopback alone.*set the same token"):
         CloudSettings(fingerprint=MODEL, host=host)
     CloudSettings(fingerprint=MODEL, host=host, token="long and random")
 

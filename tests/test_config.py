@@ -76,9 +76,15 @@ def test_every_method_can_be_built_and_carries_its_own_name(method: str):
         ("transport.kind=carrier", r"transport\.kind = carrier: should be 'simulated', 'loopback'"),
         ("transport.port=65536", r"transport\.port = 65536: should be less than or equal to 65535"),
         ("transport.host=''", r"transport\.host = : String should have at least 1 character"),
-        ("transport.replay_s=-1", r"transport\.replay_s = -1: should be greater than or equal to 0"),
+        (
+            "transport.replay_s=-1",
+            r"transport\.replay_s = -1: should be greater than or equal to 0",
+        ),
         ("transport.answer_s=0", r"transport\.answer_s = 0: should be greater than 0"),
-        ("transport.send_buffer_kib=0", r"transport\.send_buffer_kib = 0: should be greater than 0"),
+        (
+            "transport.send_buffer_kib=0",
+            r"transport\.send_buffer_kib = 0: should be greater than 0",
+        ),
         ("transport.most_clients=0", r"transport\.most_clients = 0: should be greater than 0"),
         ("transport.tls_key=k.pem", r"transport: .* give both transport\.tls_certificate and"),
         ("+transport.token=abc", r"transport\.token = abc: Extra inputs"),

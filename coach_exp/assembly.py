@@ -81,7 +81,8 @@ class World:
     @property
     def true_trace(self) -> Trace | None:
         """The link's true rate over time, where it is known."""
-        return self.trace if self.config.transport.shaped else None
+        transport = self.config.transport
+        return self.trace if transport.shaped or transport.kind == "simulated" else None
 
     @property
     def measures_accuracy(self) -> bool:

@@ -220,11 +220,11 @@ def _headline(world: World, config: Config) -> str:
     mbps = [rate / 1e6 for rate in world.trace.rates_bps]
     steps_ = " → ".join(f"{rate:g}" for rate in mbps)
     rates = steps_ if len(mbps) <= 4 else f"{min(mbps):.3g} … {max(mbps):.3g}"
-    between = f"{rates} Mbps, RTT {1e3 * link.rtt_s:g} ms"
+    way = f"{rates} Mbps, RTT {1e3 * link.rtt_s:g} ms"
     if world.true_trace is None:
-        between = f"the network as it is (plans for {world.trace.initial_bps / 1e6:g} Mbps)"
+        way = f"the network as it is, planned for {link.bandwidth_bps / 1e6:g} Mbps"
     return (
-        f"{problem.end.device} → {between} → "
+        f"{problem.end.device} → {way} → "
         f"{problem.cloud.device}; {problem.workload.tasks} tasks, {config.workload.kind}"
     )
 

@@ -202,8 +202,8 @@ class Sockets:
                     runner.run(greet(self._address(problem, given.port), offered))
             except WireError as error:
                 raise WireError(
-                    f"{error} (the token: transport.token_file or COACH_TOKEN; TLS, if the cloud has "
-                    "it: transport.tls_authority; what makes two models the same: "
+                    f"{error} (the token: transport.token_file or COACH_TOKEN; TLS, if the cloud "
+                    "has it: transport.tls_authority; what makes two models the same: "
                     "docs/two-machines.md)"
                 ) from None
 

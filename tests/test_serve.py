@@ -1,4 +1,4 @@
-"""End and cloud as two processes, started as a user starts them: what they say, and how they end."""
+"""End and cloud as two processes, started as a user does: what they say, and how they end."""
 
 import json
 import os
@@ -178,6 +178,15 @@ def test_an_end_and_a_cloud_with_token_and_tls(cloud: Typed, remote: list[str], 
     assert not tasks.fallback.any()
 
 
+def test_under_tls_a_tensor_waits_for_no_later_one(cloud, remote, do, monkeypatch):
+    # A link that is not shaped begins with a tensor when the kernel has taken the one before. With
+    # nothing else to write, that must not wait for the ping, which comes every second.
+    monkeypatch.setenv("COACH_TOKEN", TOKEN)
+    here = do(*remote, *FEW, "workload.tasks=20", "transport.shaped=false")
+    assert pandas.read_parquet(here / "tasks.parquet").link_busy_s.median() < 0.25
+    assert pandas.read_parquet(here / "tasks.parquet").finish_s.max() < 5
+
+
 def test_ctrl_c_on_the_end_leaves_the_cloud_serving(cloud: Typed, remote: list[str], place: Path):
     endless = ("workload.tasks=50000", "references=[]", "tracking=none")
     end = Typed(place / "stopped", *remote, *endless, token=TOKEN)
@@ -219,7 +228,7 @@ def test_another_model_is_refused(cloud, remote: list[str], do, monkeypatch, tmp
 
 def test_an_end_without_tls_is_told_so(cloud, remote: list[str], do, monkeypatch):
     monkeypatch.setenv("COACH_TOKEN", TOKEN)
-    with pytest.raises(WireError, match="127.0.0.1.*tls_authority"):
+    with pytest.raises(WireError, match=r"127\.0\.0\.1.*tls_authority"):
         do(*remote, *FEW, "transport.tls_authority=null")
 
 

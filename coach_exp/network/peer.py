@@ -90,7 +90,9 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands; nothing was said yet."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=0)  # paused while anything waits
+        # Paused while anything waits. Not 0: under TLS asyncio would pause at nothing as well, and
+        # go on with the next write alone.
+        self._transport.set_write_buffer_limits(high=1)
         self.address = _shown(transport.get_extra_info("peername"))
         plain: socket.socket = transport.get_extra_info("socket")
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

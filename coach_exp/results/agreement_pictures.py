@@ -38,7 +38,7 @@ def agreement_plot(cells: Mapping[str, Summary], path: Path, title: str = "") ->
     latencies.set_xlabel("mean latency, sockets - simulator (ms)")
     latencies.set_xscale("symlog", linthresh=1.0)  # what is allowed grows with the latency
     rates.set_yticks(range(len(both)), list(both), fontsize=8)
-    rates.invert_yaxis()
+    rates.set_ylim(len(both) - 0.5, -0.5)  # the first on top
     if title:
         rates.set_title(title, loc="left", fontsize=11)
     save_figure(figure, path)

@@ -345,7 +345,11 @@ def draw(
     minutes = np.array(columns["at_s"]) / 60
     for axes, (name, unit, label) in zip(
         panels,
-        (("kib", 1024.0, "memory (MiB)"), ("threads", 1.0, "threads"), ("files", 1.0, "open files")),
+        (
+            ("kib", 1024.0, "memory (MiB)"),
+            ("threads", 1.0, "threads"),
+            ("files", 1.0, "open files"),
+        ),
         strict=False,
     ):
         for colour, side in zip(("#0072B2", "#000000"), ("end", "cloud"), strict=True):

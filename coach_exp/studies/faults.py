@@ -1,5 +1,5 @@
-"""Everything that fails between an end and a cloud, many times over: is a task lost, answered twice,
-or wrongly?
+"""Everything that fails between an end and a cloud, many times over: is a task lost, answered
+twice, or wrongly?
 
 In: the config's model, whose answers are known, over real TCP to a cloud in another process. Out: a
 table with a line for each fault, `faults.md` and `faults.json` with every run. A rule that is

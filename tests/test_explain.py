@@ -211,3 +211,10 @@ def test_the_front_is_drawn(tmp_path):
     assert seen["#0072B2"] > 300
     assert seen["#EFEFEF"] > 10_000
     assert seen[LINK] > 100
+
+
+def test_values_of_different_objectives_are_not_compared():
+    problem = chain(**CHAIN)
+    plan = Planner(objective="latency").plan(problem)
+    text = why_not("other", plan, alternatives(Planner(objective="bottleneck"), problem, plan))
+    assert "by the planner's bottleneck objective; other chose by latency, so" in text

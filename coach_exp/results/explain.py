@@ -116,6 +116,11 @@ def why_not(method: str, plan: Plan, others: Alternatives) -> str:
     ours, theirs = plan.objective.value, second.objective.value
     count = len(second.end_layers)
     begins = f"Runner-up: {short_cut(second)} ({count} layer{'s' * (count > 1)} on the end)"
+    if second.objective.name != plan.objective.name:
+        return (
+            f"{begins} is the best other cut by the planner's {second.objective.name} objective; "
+            f"{method} chose by {plan.objective.name}, so their values say nothing of each other."
+        )
     margin = theirs - ours
     if abs(margin) <= TIE * abs(ours):
         return (

@@ -331,17 +331,26 @@ def study(settings: Mapping[str, Any], directory: Path, display: Display, parts:
         for name in checked.faults:
             every[name] = []
             for run in range(checked.runs):
-                found = FAULTS[name](place, bench.plans[run % len(bench.plans)])
-                every[name].append(found)
-                for words in broken_rules(name, found):
+                for words in _run(place, name, bench.plans[run % len(bench.plans)], every[name]):
                     broken.append(f"{name}, run {run}: {words}")
                     display.say(broken[-1])
                 display.progress(name, run + 1, checked.runs)
-            display.say(text_table("", HEADS, [cells(name, every[name])]))
+            if every[name]:
+                display.say(text_table("", HEADS, [cells(name, every[name])]))
     _report(checked, every, broken, directory, display)
     if broken:
         raise CoachError("faults broke rules:\n" + "\n".join(broken))
     return float(sum(run.tasks - run.once for runs in every.values() for run in runs))
+
+
+def _run(place: Place, name: Name, plan: Plan, found: list[Outcome]) -> list[str]:
+    """Add one run to those of its fault: the rules that it broke. One that fails altogether breaks
+    the first of them."""
+    try:
+        found.append(FAULTS[name](place, plan))
+    except CoachError as error:
+        return [str(error)]
+    return broken_rules(name, found[-1])
 
 
 def broken_rules(name: Name, found: Outcome) -> list[str]:
@@ -386,7 +395,7 @@ def _report(
     settings: Settings, every: Mapping[Name, Sequence[Outcome]], broken: Sequence[str],
     directory: Path, display: Display,
 ) -> None:  # fmt: skip
-    rows = [cells(name, runs) for name, runs in every.items()]
+    rows = [cells(name, runs) for name, runs in every.items() if runs]
     display.say(text_table("faults", HEADS, rows))
     (directory / "faults.md").write_text(markdown(HEADS, rows))
     names = [field.name for field in fields(Outcome) if field.name != "records"]

@@ -37,7 +37,7 @@ from coach_exp.studies.fault_runs import Bench, Outcome, Script, address, stream
 from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.unreliable import UnreliableLink
-from coach_exp.types.errors import CoachError
+from coach_exp.types.errors import CoachError, LinkError, WireError
 from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import Plan
 from coach_exp.types.workload import Workload
@@ -56,6 +56,7 @@ Name = Literal[
 ]
 NAMES: Final[tuple[Name, ...]] = Name.__args__  # type: ignore[attr-defined]
 PATIENT_S: Final = 10.0
+PATIENCE, RETRY_S = 5, 0.5  # attempts to begin a stream, and the pause between them
 AT_HAND: Final = 4  # tasks that the client to be killed has at the cloud at any time
 
 
@@ -75,7 +76,7 @@ class Settings(StudySettings):
     least_s: PositiveFloat = 0.2
     most_s: PositiveFloat = 0.8
     stall_s: PositiveFloat = 0.4
-    connect_s: PositiveFloat = 0.4
+    connect_s: PositiveFloat = 2.0
     answer_s: PositiveFloat = 1.0
     seed: NonNegativeInt = 0
 
@@ -125,7 +126,13 @@ class Place:
         where = address(self.bench, port, stall_s=given.stall_s, connect_s=given.connect_s)
         workload = Workload("periodic", tasks, in_flight=given.in_flight, rate_hz=rate_hz)
         setting = Setting(where, answer_s=given.answer_s)
-        return stream(self.bench, plan, workload, setting, self.samples(seed, tasks), script)
+        samples = self.samples(seed, tasks)
+        for _ in range(PATIENCE):
+            try:
+                return stream(self.bench, plan, workload, setting, samples, script)
+            except (LinkError, WireError):  # a cloud that was killed before has plans to load
+                sleep(RETRY_S)
+        return stream(self.bench, plan, workload, setting, samples, script)
 
     def samples(self, seed: int, tasks: int) -> NDArray[np.int64]:
         """Of the stream split, at random."""
@@ -324,17 +331,26 @@ def study(settings: Mapping[str, Any], directory: Path, display: Display, parts:
         for name in checked.faults:
             every[name] = []
             for run in range(checked.runs):
-                found = FAULTS[name](place, bench.plans[run % len(bench.plans)])
-                every[name].append(found)
-                for words in broken_rules(name, found):
+                for words in _run(place, name, bench.plans[run % len(bench.plans)], every[name]):
                     broken.append(f"{name}, run {run}: {words}")
                     display.say(broken[-1])
                 display.progress(name, run + 1, checked.runs)
-            display.say(text_table("", HEADS, [cells(name, every[name])]))
+            if every[name]:
+                display.say(text_table("", HEADS, [cells(name, every[name])]))
     _report(checked, every, broken, directory, display)
     if broken:
         raise CoachError("faults broke rules:\n" + "\n".join(broken))
     return float(sum(run.tasks - run.once for runs in every.values() for run in runs))
+
+
+def _run(place: Place, name: Name, plan: Plan, found: list[Outcome]) -> list[str]:
+    """Add one run to those of its fault: the rules that it broke. One that fails altogether breaks
+    the first of them."""
+    try:
+        found.append(FAULTS[name](place, plan))
+    except CoachError as error:
+        return [str(error)]
+    return broken_rules(name, found[-1])
 
 
 def broken_rules(name: Name, found: Outcome) -> list[str]:
@@ -379,7 +395,7 @@ def _report(
     settings: Settings, every: Mapping[Name, Sequence[Outcome]], broken: Sequence[str],
     directory: Path, display: Display,
 ) -> None:  # fmt: skip
-    rows = [cells(name, runs) for name, runs in every.items()]
+    rows = [cells(name, runs) for name, runs in every.items() if runs]
     display.say(text_table("faults", HEADS, rows))
     (directory / "faults.md").write_text(markdown(HEADS, rows))
     names = [field.name for field in fields(Outcome) if field.name != "records"]

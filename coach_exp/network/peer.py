@@ -12,9 +12,12 @@ from time import monotonic
 from typing import Protocol, cast
 
 from coach_exp.network.wire_messages import Ping
-from coach_exp.network.wire_session import Closed, Event, Send, Session
+from coach_exp.network.wire_session import Closed, Event, Opened, Send, Session
 from coach_exp.types.errors import LinkError
 
+GREETING_BYTES = 4096  # read at once before the handshake is over
+READ_BYTES = 256 * 1024  # and after
+NOTHING = memoryview(b"")
 LINGER_S = 1.0  # for the last words to leave, before the connection is cut
 
 
@@ -28,7 +31,7 @@ class Owner(Protocol):
         """The connection is over; called once, and nothing after it."""
 
 
-class Peer(asyncio.Protocol):
+class Peer(asyncio.BufferedProtocol):
     """The other side of one connection. `send_buffer_bytes`: what the kernel may hold of what was
     written, as far as it obeys; None: its own choice."""
 
@@ -44,6 +47,7 @@ class Peer(asyncio.Protocol):
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._reason: str | None = None
+        self._buffer = memoryview(bytearray(GREETING_BYTES))
 
     # --- What this side says --------------------------------------------------------------------
 
@@ -99,11 +103,16 @@ class Peer(asyncio.Protocol):
         if self._send_buffer_bytes is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go: always the same place, since new memory for each read costs
+        more than reading."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came; they are read before more come."""
         self.heard_s = monotonic()
         if self._reason is None:
-            self._take(data)
+            self._take(self._buffer[:nbytes])
 
     def eof_received(self) -> None:
         """The peer will send no more; the transport closes then."""
@@ -113,6 +122,7 @@ class Peer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over."""
         self._may_write.set()
+        self._buffer = NOTHING  # timers hold this peer for a while
         if self._reason is None:
             lost = "the connection was lost" if exc is None else f"the connection was lost: {exc}"
             self._reason = self.session.closed or lost
@@ -126,7 +136,7 @@ class Peer(asyncio.Protocol):
         """The kernel has taken all."""
         self._may_write.set()
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes | memoryview) -> None:
         for event in self.session.receive(data):
             if self._reason is not None:  # the owner has closed meanwhile
                 return
@@ -140,6 +150,8 @@ class Peer(asyncio.Protocol):
                     if self.session.closed is None:
                         self.write(self.session.pong(event, self.heard_s, monotonic()))
                 case _:
+                    if isinstance(event, Opened):
+                        self._buffer = memoryview(bytearray(READ_BYTES))
                     self._owner.heard(self, event, self.heard_s)
 
     def _close(self) -> None:

@@ -118,7 +118,7 @@ class FrameDecoder:
         """The number of the frame of which a part has come; None between two frames."""
         return self._whole if self._held else None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take what has arrived; b"" means that the peer hung up. Raises WireError once something
         was wrong."""
         self._refuse_if_broken()

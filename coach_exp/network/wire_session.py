@@ -118,7 +118,7 @@ class Session:
         """Whether a ping can be sent; not while many wait for their answers."""
         return self._open and self._closed is None and len(self._pings) < MOST_PINGS
 
-    def receive(self, data: bytes) -> list[Event]:
+    def receive(self, data: bytes | memoryview) -> list[Event]:
         """The peer's bytes -> what follows from them, in order; b"": it hung up. What comes after
         this side's own last word is not read. Raises WireError for bytes after a Closed."""
         if self._left:

@@ -219,23 +219,12 @@ class Sockets:
     ) -> Records:
         """Run the workload over sockets. Raises LinkError, WireError, ConfigError before the first
         task where the cloud cannot be had."""
-        given, total = self.config.transport, problem.workload.tasks
-        if problem.workload.places > DEFAULT_LIMITS.open_tasks:
-            raise ConfigError(
-                f"workload.in_flight={problem.workload.places}: over sockets at most "
-                f"{DEFAULT_LIMITS.open_tasks} tasks wait for answers; use fewer"
-            )
-        if given.shaped:
+        if self.config.transport.shaped:
             self._check(trace, plans, display)
-        make_end = self._end_maker(problem)
+        controller, what = method.controller(plans), f"running {method.name}"
         with self._cloud(problem) as port:
-            return execute(
-                *(problem, plans, method.controller(plans), trace, estimator, make_end),
-                Setting(self._address(problem, port), given.shaped, given.answer_s),
-                samples,
-                progress=lambda done: display.progress(f"running {method.name}", done, total),
-                say=display.say,
-            )
+            run = self._execution(problem, plans, port, what, display)
+            return run(controller, trace, estimator, samples=samples, say=display.say)
 
     def replay(
         self,
@@ -251,14 +240,30 @@ class Sockets:
         group = self.config.transport.model_copy(update={"kind": "loopback", "shaped": True})
         group = group.model_copy(update={"host": "127.0.0.1", "token_file": None})
         here = self.config.model_copy(update={"transport": group, "compute": "profile"})
-        sockets, total = replace(self, config=here), problem.workload.tasks
+        sockets, controller = replace(self, config=here), method.controller(plans)
         with sockets._cloud(problem, _nothing) as port:
-            return execute(
-                *(problem, plans, method.controller(plans), trace, estimator),
-                *(sockets._end_maker(problem), Setting(sockets._address(problem, port)), samples),
-                progress=lambda done: display.progress("repeating over loopback", done, total),
-                say=_nothing,
+            run = sockets._execution(problem, plans, port, "repeating over loopback", display)
+            return run(controller, trace, estimator, samples=samples, say=_nothing)
+
+    def _execution(
+        self, problem: Problem, plans: PlanSet, port: int, what: str, display: Display
+    ) -> Callable[..., Records]:
+        """`execute` on the cloud at `port`, without what only the run knows. Raises ConfigError for
+        more tasks in flight than a connection bears."""
+        given, workload = self.config.transport, problem.workload
+        if workload.places > DEFAULT_LIMITS.open_tasks:
+            raise ConfigError(
+                f"workload.in_flight={workload.places}: over sockets at most "
+                f"{DEFAULT_LIMITS.open_tasks} tasks wait for answers; use fewer"
             )
+        return partial(
+            execute,
+            problem,
+            plans,
+            make_end=self._end_maker(problem),
+            setting=Setting(self._address(problem, port), given.shaped, given.answer_s),
+            progress=lambda done: display.progress(what, done, workload.tasks),
+        )
 
     @contextmanager
     def _cloud(self, problem: Problem, say: Callable[[str], None] | None = None) -> Iterator[int]:

@@ -209,9 +209,6 @@ class Nobody:
     def lost(self, reason):
         self.reasons.append(reason)
 
-    def found(self):
-        pass
-
 
 def opened(address, plans=()):
     """Open a connection, and close it."""

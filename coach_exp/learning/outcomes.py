@@ -19,6 +19,7 @@ from coach_exp.learning.exit_training import ExitTraining
 from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.memo import ArrayMemo, Arrays, digest
 from coach_exp.learning.models import preprocess
+from coach_exp.learning.payloads import PIXEL_BITS
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
 from coach_exp.profiling import channels
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 Tensors = dict[str, NDArray[np.float32]]
 
 RAW_BITS = (8, 32)  # the input crosses as the uint8 image, or as normalised floats: no loss
-PIXEL_BITS = 8  # the width at which an input that crosses as a file does
 
 
 class TorchOutcomes:

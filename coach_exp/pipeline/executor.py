@@ -480,9 +480,6 @@ class _Run:
         for task in late:
             self._give_up(task)
 
-    def found(self) -> None:
-        """Of UplinkOwner: tasks are sent again."""
-
     def _unanswered(self, task: _Task) -> None:
         if not task.answered and not task.gave_up:
             within_s = self._longest_answer_s(task)

@@ -86,10 +86,7 @@ class UplinkOwner(Protocol):
         """An answer has come, at this time of `time.monotonic`."""
 
     def lost(self, reason: str) -> None:
-        """The connection is gone; until `found`, nothing can be sent."""
-
-    def found(self) -> None:
-        """The connection stands again."""
+        """The connection is gone; nothing can be sent while `ready` is false."""
 
 
 class _Nobody:
@@ -99,9 +96,6 @@ class _Nobody:
         """Of UplinkOwner."""
 
     def lost(self, reason: str) -> None:
-        """Of UplinkOwner."""
-
-    def found(self) -> None:
         """Of UplinkOwner."""
 
 
@@ -248,7 +242,6 @@ class Uplink:
                     said = str(error)
                     self._say(f"{said}; trying again")
         self._say(f"connected to {self._address} again")
-        self._owner.found()
 
     async def close(self) -> None:
         """Say BYE and wait for the connection to end."""

@@ -306,9 +306,6 @@ class _Busy:
     def lost(self, reason: str) -> None:
         """Of UplinkOwner."""
 
-    def found(self) -> None:
-        """Of UplinkOwner."""
-
 
 # --- The study ------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 that a profile says.
 
 In: a plan as the end registered it, then the payloads of each task, in the plan's order. Out: when
-the work on each ended, and the label once all have come. `ProfileWork` computes nothing:
-payloads of the real sizes travel, and what the task's answer will be travels in them. All seconds are of
+the work on each ended, and the label once all have come. `ProfileWork` computes nothing: payloads
+of the real sizes travel, and what the task's answer will be travels in them. All seconds are of
 `time.monotonic`. The work is done in the one compute thread of the cloud, which it blocks.
 """
 

@@ -47,7 +47,7 @@ Exponents = tuple[float, float]  # of 2, for α and γ
 
 GRID = tuple((float(end), float(cloud)) for end, cloud in product(range(-8, 9), repeat=2))
 EPSILON = 1e-3
-MOST_CUTS = 500  # weighted minimum cuts, after which a search is not refined further
+MAX_CUTS = 500  # weighted minimum cuts, after which a search is not refined further
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def _weighted_search(model: CostModel) -> tuple[Candidate, float, int]:
     tried = list(at(GRID))
     best, bounding = _leaders(tried)
     step, gained = 1.0, True
-    while gained and len(tried) < MOST_CUTS:
+    while gained and len(tried) < MAX_CUTS:
         step /= 2
         tried += at(sorted({*_around(best.at, step), *_around(bounding.at, step)}))
         before = best.cut.value, bounding.bound_s

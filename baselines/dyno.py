@@ -11,7 +11,7 @@ What it cannot do: follow the content (no exits, no width by task), or schedule 
 Where we depart, and why:
 * The full text was not at hand; its packing of integers, which exploits that precision varies from
   layer to layer, is replaced by the packing that all methods share.
-* It sends quantised tensors on every track, `as_published` too: precision is what it is about.
+* It sends quantised tensors in every division, `as_published` too: precision is what it is about.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
-"""What every baseline is given alike: tracks, the online part, re-planning.
+"""What every baseline is given alike: divisions, the online part, re-planning.
 
-Three tracks make a comparison fair. `as_published`: the payload of the method's own paper, float32
-unless it says otherwise. `same_codec`: the bit-widths that COACH uses, tensor by tensor; what is
-left is which cut is chosen and how tasks are scheduled. `same_online`: COACH's semantic cache and
-adaptive widths as well; what is left is the planner. The raw input, the link's estimator, the
-period of re-planning and the executor are the same for all methods on every track.
+Three divisions, in MLPerf's sense, make a comparison fair. `as_published`: the payload of the
+method's own paper, float32 unless it says otherwise. `same_codec`: the bit-widths that COACH uses,
+tensor by tensor; what is left is which cut is chosen and how tasks are scheduled. `same_online`:
+COACH's semantic cache and adaptive widths as well; what is left is the planner. The raw input, the
+link's estimator, the period of re-planning and the executor are the same for all methods in every
+division.
 """
 
 from abc import ABC, abstractmethod
@@ -21,17 +22,17 @@ from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Controller, FixedPlans, Problem
 from coach_exp.types.plan import Plan, PlanSet, Release
 
-Track = Literal["as_published", "same_codec", "same_online"]
+Division = Literal["as_published", "same_codec", "same_online"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(ABC):
     """A method of another paper. It says which plans it makes for one rate (`plans_for`); this
-    class gives it its track, prepares plans for other rates and lets the online part decide.
+    class gives it its division, prepares plans for other rates and lets the online part decide.
     """
 
     name: str
-    track: Track = "as_published"
+    division: Division = "as_published"
     online: Online = field(default_factory=Online)
     replan: Replan = field(default_factory=Replan)
 
@@ -40,8 +41,8 @@ class Baseline(ABC):
         """The plans for the problem's rate, their widths settled."""
 
     def view(self, problem: Problem) -> Problem:
-        """With the payloads of the track."""
-        return float32(problem) if self.track == "as_published" else problem
+        """With the payloads of the division."""
+        return float32(problem) if self.division == "as_published" else problem
 
     def plan(self, problem: Problem) -> PlanSet:
         """The plans for the link's initial rate, and those prepared for others.
@@ -49,7 +50,9 @@ class Baseline(ABC):
         Raises InfeasibleError when no cut is allowed.
         """
         decides = (
-            self.track == "same_online" and self.online.decides and problem.calibration is not None
+            self.division == "same_online"
+            and self.online.decides
+            and problem.calibration is not None
         )
         release: Release = "after_decision" if decides else "per_tensor"
         plans = self.replan.plans(problem, lambda given: self.plans_for(given, release))
@@ -57,9 +60,9 @@ class Baseline(ABC):
 
     def controller(self, plans: PlanSet) -> Controller:
         """Follows the rate if it may, dispatches as the method does, and decides at the cut on the
-        track `same_online`."""
+        division `same_online`."""
         inner = self.replan.controller(plans, self.dispatch)
-        return self.online.controller(inner) if self.track == "same_online" else inner
+        return self.online.controller(inner) if self.division == "same_online" else inner
 
     def dispatch(self, plans: PlanSet) -> Controller:
         """The method's own online half for the plans of one rate."""
@@ -70,7 +73,7 @@ def check_choices(method: object, **allowed: Any) -> None:
     """Raises ConfigError for a setting that is none of the words of its Literal.
 
     >>> from types import SimpleNamespace
-    >>> check_choices(SimpleNamespace(track="as_published"), track=Track)
+    >>> check_choices(SimpleNamespace(division="as_published"), division=Division)
     """
     for key, words in allowed.items():
         value = getattr(method, key)

@@ -48,7 +48,7 @@ from baselines.johnson import (
 from coach_exp.planner.cost_model import TOLERANCE, Candidate, CostModel
 from coach_exp.planner.min_cut import WeightedCut, Weights, weighted_min_cut
 from coach_exp.types.errors import ConfigError, InfeasibleError
-from coach_exp.types.method import Controller, FixedPlans, Moment, Problem
+from coach_exp.types.method import Controller, FixedPlans, Observation, Problem
 from coach_exp.types.plan import Plan, PlanSet, Release
 
 Variant = Literal["adjacent", "hull", "exact"]
@@ -155,9 +155,9 @@ def supported_cuts(model: CostModel) -> list[WeightedCut]:
     """All vertices of the lower left convex hull of (T_e, T_t) over all cuts that the input's rule
     allows, by growing T_e. Exact: between two known cuts the least sum with the weights at which
     they are equal lies at another vertex, or the two are neighbours."""
-    least_end = weighted_min_cut(model, Weights(1.0, 0.0, 0.0))
-    least_link = weighted_min_cut(model, Weights(0.0, 1.0, 0.0))
-    return [least_end, *_between(model, least_end, least_link), least_link]
+    min_end = weighted_min_cut(model, Weights(1.0, 0.0, 0.0))
+    min_link = weighted_min_cut(model, Weights(0.0, 1.0, 0.0))
+    return [min_end, *_between(model, min_end, min_link), min_link]
 
 
 def _between(model: CostModel, left: WeightedCut, right: WeightedCut) -> list[WeightedCut]:
@@ -193,9 +193,9 @@ class Batches(FixedPlans):
         self._size = size
         self._waiting: list[Plan] = []
 
-    def choose(self, task: int, moment: Moment) -> Plan:
+    def choose(self, task: int, observation: Observation) -> Plan:
         """The next of the batch; a new batch where it is empty."""
         if not self._waiting:
-            drawn = [super(Batches, self).choose(task, moment) for _ in range(self._size)]
+            drawn = [super(Batches, self).choose(task, observation) for _ in range(self._size)]
             self._waiting = sorted(drawn, key=lambda plan: -self._order[id(plan)])
         return self._waiting.pop()

@@ -52,7 +52,7 @@ class Neurosurgeon(Baseline):
         check_choices(self, linearisation=Linearisation, execution=Execution, predictor=Predictor)
 
     def view(self, problem: Problem) -> Problem:
-        """With the payloads of the track, and one task at a time where that is asked for."""
+        """With the payloads of the division, and one task at a time where that is asked for."""
         problem = super().view(problem)
         if self.execution == "pipelined":
             return problem

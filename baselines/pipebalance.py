@@ -7,7 +7,7 @@ What it decides, and when: for the link's rate, the layer through which all data
 max{T_e, T_t, T_c} is least; of equal ones the least sum. Again when the rate changes (`replan`).
 
 What it cannot do: exit early, mix plans, or cut through parallel branches. Its tensors are float32
-on the track `as_published`.
+in the division `as_published`.
 
 Where we depart, and why: PipeDream balances training over many accelerators and replicates stages;
 one end, one link and one cloud are what there is here.

@@ -23,7 +23,7 @@ Where we depart, and why:
   lost.
 * Without trained weights there is nothing to exit by and nothing to compress: what is left is a
   split at 8 bits.
-* On the track `same_codec` its tensors go at COACH's widths; on `same_online` COACH's semantic
+* In the division `same_codec` its tensors go at COACH's widths; on `same_online` COACH's semantic
   cache takes the place of its exits.
 """
 
@@ -50,7 +50,7 @@ from coach_exp.types.method import (
     Controller,
     Decision,
     FixedPlans,
-    Moment,
+    Observation,
     Problem,
     Transfer,
 )
@@ -71,22 +71,22 @@ Answers = tuple[Labels, Labels, Floats]  # the last layer's [n], the heads' [hea
 @dataclass(frozen=True, kw_only=True)
 class Spinn(Baseline):
     """`exits` heads; the pair (split, threshold) of least `target`; a task whose transfer takes
-    longer than `patience_s` is answered on the end."""
+    longer than `timeout_s` is answered on the end."""
 
     exits: int = 6
     target: Target = "latency"
     limit_points: float = 0.5
-    patience_s: float = 5.0
+    timeout_s: float = 5.0
 
     def __post_init__(self) -> None:
         check_choices(self, target=Target)
-        for name, least in (("exits", 0), ("limit_points", 0), ("patience_s", 1e-9)):
+        for name, least in (("exits", 0), ("limit_points", 0), ("timeout_s", 1e-9)):
             if getattr(self, name) < least:
                 raise ConfigError(f"method.{name} = {getattr(self, name)}: give at least {least}")
 
     def view(self, problem: Problem) -> Problem:
         """With its own codec as published, exits behind its layers, and sizes as measured."""
-        if self.track == "as_published":
+        if self.division == "as_published":
             raw = problem.graph.input.name
             bits = FixedBits(BITS, raw, problem.bits.bits(raw))
             problem = replace(
@@ -96,7 +96,11 @@ class Spinn(Baseline):
         return _with_exits(problem, self._heads(problem))
 
     def _heads(self, problem: Problem) -> tuple[str, ...]:
-        if self.track == "same_online" or problem.outcomes is None or problem.calibration is None:
+        if (
+            self.division == "same_online"
+            or problem.outcomes is None
+            or problem.calibration is None
+        ):
             return ()
         return exit_places(problem.graph, self.exits)
 
@@ -310,7 +314,7 @@ class Scheduler:
 
     def plan(self, each: Configuration) -> Plan:
         """The plan of the split, with the heads' time where they stand."""
-        model, patience_s = self._model, self._settings.patience_s
+        model, timeout_s = self._model, self._settings.timeout_s
         bare = model.plan(frozenset(range(each.split + 1)))
         heads = list(self._points(each)) if each.threshold < NEVER else []
         on_end = sum(head.side == "end" for head in heads)
@@ -331,7 +335,7 @@ class Scheduler:
             ready_s=tuple(ready + end_s for ready in bare.ready_s),
             cloud_work_s=tuple(work + cloud_s for work in bare.cloud_work_s),
             heads=tuple(heads),
-            patience_s=patience_s if bare.crossing else inf,
+            timeout_s=timeout_s if bare.crossing else inf,
             local_s=model.end_before[-1] - bare.stage_s.end_s + bare.decision_s,
         )
 
@@ -427,33 +431,35 @@ class ExitByConfidence(FixedPlans):
         self._silent = 0
         self._next_probe_s = -inf
 
-    def choose(self, task: int, moment: Moment) -> Plan:
+    def choose(self, task: int, observation: Observation) -> Plan:
         """The best plan, or the one that sends nothing."""
         if not self._lost:
             return self._best
         self._silent += 1
-        if self._silent < PROBE_EVERY or moment.now_s < self._next_probe_s:
+        if self._silent < PROBE_EVERY or observation.now_s < self._next_probe_s:
             return self._alone
-        self._silent, self._next_probe_s = 0, moment.now_s + self._best.patience_s
+        self._silent, self._next_probe_s = 0, observation.now_s + self._best.timeout_s
         return self._best
 
-    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+    def at_head(
+        self, task: int, plan: Plan, head: DecisionPoint, observation: Observation
+    ) -> Decision:
         """Exits from the threshold on."""
-        if moment.outcomes is None:
+        if observation.outcomes is None:
             return GO_ON
         crossing = plan.crossing if head.side == "cloud" else ()
-        answer = moment.outcomes.at_exit(moment.sample, head.layer, crossing)
+        answer = observation.outcomes.at_exit(observation.sample, head.layer, crossing)
         if answer.confidence >= head.threshold:
             return Decision("exit", answer.label)
         return GO_ON
 
-    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def gave_up(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """The most confident exit on the end; without one the end goes on alone."""
         self._lost = True
         heads = [head.layer for head in plan.heads if head.side == "end"]
-        if moment.outcomes is None or not heads:
+        if observation.outcomes is None or not heads:
             return GO_ON
-        answers = [moment.outcomes.at_exit(moment.sample, layer) for layer in heads]
+        answers = [observation.outcomes.at_exit(observation.sample, layer) for layer in heads]
         return Decision("exit", max(answers, key=lambda answer: answer.confidence).label)
 
     def sent(self, transfer: Transfer) -> None:

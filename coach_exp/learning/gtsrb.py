@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from coach_exp.learning.array_cache import digest
 from coach_exp.learning.decoding import check_size, in_order, picture
 from coach_exp.learning.dividing import check_shares, divide, split_by_split
 from coach_exp.learning.footage import Clip, Footage
-from coach_exp.learning.memo import digest
 from coach_exp.types.errors import DataError
 
 LAYOUT = "gtsrb/GTSRB/Training/<class, 5 digits>/<track, 5 digits>_<frame, 5 digits>.ppm"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.learning.memo import ArrayMemo, digest
+from coach_exp.learning.array_cache import ArrayCache, digest
 from coach_exp.learning.models import resize
 from coach_exp.learning.video import VideoDataset
 
@@ -37,7 +37,7 @@ class Jpeg:
 
     def mean_bytes(self, data: VideoDataset, cache_dir: Path) -> float:
         """Mean size of the files of all samples; kept under `cache_dir`."""
-        memo = ArrayMemo(cache_dir / "jpeg")
+        memo = ArrayCache(cache_dir / "jpeg")
         kept = memo.get(
             digest(self, data.fingerprint),
             lambda: {"bytes": np.array([len(file) for file in self.encode(data.frames)])},

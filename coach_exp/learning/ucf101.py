@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from coach_exp.learning.array_cache import digest
 from coach_exp.learning.decoding import check_size, in_order, square
 from coach_exp.learning.dividing import check_shares, divide
 from coach_exp.learning.footage import Clip, Footage
-from coach_exp.learning.memo import digest
 from coach_exp.learning.video import SPLIT_NAMES
 from coach_exp.types.errors import ConfigError, DataError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
-from coach_exp.learning.memo import digest
+from coach_exp.learning.array_cache import digest
 from coach_exp.learning.models import ModelSpec, refuse_arguments
 from coach_exp.learning.training import Training
 from coach_exp.learning.video import VideoDataset

@@ -15,7 +15,7 @@ from coach_exp.network.wire_messages import Ping
 from coach_exp.network.wire_session import Closed, Event, Opened, Send, Session
 from coach_exp.types.errors import LinkError
 
-GREETING_BYTES = 4096  # read at once before the handshake is over
+HANDSHAKE_BYTES = 4096  # read at once before the handshake is over
 READ_BYTES = 256 * 1024  # and after
 NOTHING = memoryview(b"")
 LINGER_S = 1.0  # for the last words to leave, before the connection is cut
@@ -47,7 +47,7 @@ class Peer(asyncio.BufferedProtocol):
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._reason: str | None = None
-        self._buffer = memoryview(bytearray(GREETING_BYTES))
+        self._buffer = memoryview(bytearray(HANDSHAKE_BYTES))
 
     # --- What this side says --------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ from coach_exp.network.wire_session import ClientSession, Event, Opened, ServerS
 from coach_exp.types.errors import LinkError
 
 CHECK_S = 0.5
-LEAST_BYTES, MOST_BYTES = 2_000, 1_000_000
-LEAST_MESSAGES, MOST_MESSAGES = 4, 5_000
+MIN_BYTES, MAX_BYTES = 2_000, 1_000_000
+MIN_MESSAGES, MAX_MESSAGES = 4, 5_000
 
 _HOST = "127.0.0.1"
 _NAME = "self-check"
@@ -66,9 +66,9 @@ def sample(rate_bps: float, payload_bytes: int) -> tuple[int, int]:
     ((100000, 5), (15625, 4), (2000, 3125))
     """
     carried_bytes = CHECK_S * rate_bps / 8
-    wanted = min(max(payload_bytes, LEAST_BYTES), MOST_BYTES, carried_bytes / LEAST_MESSAGES)
+    wanted = min(max(payload_bytes, MIN_BYTES), MAX_BYTES, carried_bytes / MIN_MESSAGES)
     size = max(1, int(wanted))
-    return size, min(max(LEAST_MESSAGES, round(carried_bytes / size)), MOST_MESSAGES)
+    return size, min(max(MIN_MESSAGES, round(carried_bytes / size)), MAX_MESSAGES)
 
 
 async def arrivals(trace: Trace, payload_bytes: int, messages: int) -> list[float]:

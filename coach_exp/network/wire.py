@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from coach_exp.network.wire_messages import (
     KINDS,
+    MAX_LAYERS,
     MESSAGES,
-    MOST_LAYERS,
     Hello,
     Kind,
     Message,
@@ -228,7 +228,7 @@ def _read_header(header: memoryview, message: type[Message]) -> dict[str, Any]:
             use_list=False,
             object_pairs_hook=_without_duplicates,
             # An array is allocated by the length it claims, so only PLAN, which needs them, may.
-            max_array_len=MOST_LAYERS if message is WirePlan else 0,
+            max_array_len=MAX_LAYERS if message is WirePlan else 0,
             max_map_len=16,
             max_ext_len=0,
         )

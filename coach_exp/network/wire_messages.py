@@ -16,8 +16,8 @@ from coach_exp.types.plan import Plan
 
 NONCE_BYTES = 32
 PROOF_BYTES = 32
-MOST_LAYERS = 4096  # that a plan may name
-MOST_CROSSING = 256  # tensors of one task
+MAX_LAYERS = 4096  # that a plan may name
+MAX_CROSSING = 256  # tensors of one task
 LONGEST_NAME = 200  # characters
 LONGEST_REASON = 400
 LONGEST_WORK_S = 60.0  # that a plan may ask of the cloud for one tensor
@@ -143,9 +143,9 @@ class WirePlan:
     in sending order, `end_layers` in the order of execution."""
 
     plan: Count
-    end_layers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_LAYERS)]
-    crossing: Annotated[tuple[CrossingTensor, ...], Field(min_length=1, max_length=MOST_CROSSING)]
-    heads: Annotated[tuple[CloudHead, ...], Field(max_length=MOST_CROSSING)] = ()
+    end_layers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_LAYERS)]
+    crossing: Annotated[tuple[CrossingTensor, ...], Field(min_length=1, max_length=MAX_CROSSING)]
+    heads: Annotated[tuple[CloudHead, ...], Field(max_length=MAX_CROSSING)] = ()
 
     def __post_init__(self) -> None:
         sent = [tensor.layer for tensor in self.crossing]
@@ -178,8 +178,8 @@ class Tensor:
     task: TaskNumber
     plan: Count
     layer: Name
-    part: Annotated[int, Field(strict=True, ge=0, lt=MOST_CROSSING)]
-    parts: Annotated[int, Field(strict=True, ge=1, le=MOST_CROSSING)]
+    part: Annotated[int, Field(strict=True, ge=0, lt=MAX_CROSSING)]
+    parts: Annotated[int, Field(strict=True, ge=1, le=MAX_CROSSING)]
     payload: Annotated[bytes, Field(strict=True)]
 
     def __post_init__(self) -> None:

@@ -46,8 +46,8 @@ from coach_exp.network.wire_messages import (
 )
 from coach_exp.types.errors import WireError
 
-MOST_PINGS: Final = 16  # that may wait for their answers
-MOST_CANCELLED: Final = 4096  # whose answers may still be on their way
+MAX_PINGS: Final = 16  # that may wait for their answers
+MAX_CANCELLED: Final = 4096  # whose answers may still be on their way
 
 ALWAYS: Final = frozenset({Refused, Bye})
 FROM_END: Final = ALWAYS | {WirePlan, Tensor, Cancel, Ping, Pong}
@@ -116,7 +116,7 @@ class Session:
     @property
     def may_ping(self) -> bool:
         """Whether a ping can be sent; not while many wait for their answers."""
-        return self._open and self._closed is None and len(self._pings) < MOST_PINGS
+        return self._open and self._closed is None and len(self._pings) < MAX_PINGS
 
     def receive(self, data: bytes | memoryview) -> list[Event]:
         """The peer's bytes -> what follows from them, in order; b"": it hung up. What comes after
@@ -142,8 +142,8 @@ class Session:
     def ping(self, now_s: float) -> bytes:
         """Ask the peer for its clock. Raises WireError where it has not answered many times."""
         self._must_be_open()
-        if len(self._pings) == MOST_PINGS:
-            raise WireError(f"the peer has not answered the last {MOST_PINGS} pings")
+        if len(self._pings) == MAX_PINGS:
+            raise WireError(f"the peer has not answered the last {MAX_PINGS} pings")
         self._pings.append(now_s)
         return encode(Ping(now_s))
 
@@ -248,7 +248,7 @@ class ClientSession(Session):
         if plan is None:
             return b""
         self._cancelled[task] = plan
-        if len(self._cancelled) > MOST_CANCELLED:
+        if len(self._cancelled) > MAX_CANCELLED:
             del self._cancelled[next(iter(self._cancelled))]
         return encode(Cancel(task))
 

@@ -170,7 +170,7 @@ def certificates(evidence: Evidence, limits: Limits) -> tuple[Certified, ...]:
     return tuple(_certified(evidence, policies, losses, limit, limits.delta) for limit in tried)
 
 
-def least_certificate(evidence: Evidence, limits: Limits) -> Certified | None:
+def min_certificate(evidence: Evidence, limits: Limits) -> Certified | None:
     """The smallest limit at which anything can be certified, and what is kept then; None where
     there is no such limit below the whole."""
     losses, policies = _losses(evidence, limits)

@@ -21,7 +21,7 @@ from coach_exp.online.budgets import (
     answers_right,
     certificates,
     curves,
-    least_certificate,
+    min_certificate,
     thresholds,
 )
 from coach_exp.online.semantic_cache import SemanticCache
@@ -160,7 +160,7 @@ def _table(
         exit_share=float((evidence.separability > chosen.exit).mean()),
         loss_points=100 * float(evidence.plain.mean() - after.mean()),
         certified=certificates(evidence, limits) if guaranteed else (),
-        least_certified=least_certificate(evidence, limits) if guaranteed else None,
+        min_certified=min_certificate(evidence, limits) if guaranteed else None,
     )
 
 

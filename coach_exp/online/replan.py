@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import log
 
 from coach_exp.types.errors import InfeasibleError
-from coach_exp.types.method import Controller, Decision, FixedPlans, Moment, Problem, Transfer
+from coach_exp.types.method import Controller, Decision, FixedPlans, Observation, Problem, Transfer
 from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
 
 PROBE_EVERY = 20  # tasks of a plan that sends nothing
@@ -71,13 +71,13 @@ class FollowRate:
         self._silent = 0  # tasks since one was sent
         self._probing: int | None = None  # the task that was sent to learn of the link
 
-    def choose(self, task: int, moment: Moment) -> Plan:
+    def choose(self, task: int, observation: Observation) -> Plan:
         """A present plan, reconsidered once a period."""
-        due = moment.now_s >= self._next_s
+        due = observation.now_s >= self._next_s
         if due:
-            self._next_s = moment.now_s + self._settings.period_s
-            self._reconsider(moment.bandwidth_bps)
-        plan = self._now.choose(task, moment)
+            self._next_s = observation.now_s + self._settings.period_s
+            self._reconsider(observation.bandwidth_bps)
+        plan = self._now.choose(task, observation)
         self._silent = 0 if plan.crossing else self._silent + 1
         if not due or self._silent < PROBE_EVERY or self._probe is None:
             return plan
@@ -91,17 +91,19 @@ class FollowRate:
             self._rate_bps = rate_bps
             _, self._now = min(self._sets, key=lambda each: abs(log(each[0] / rate_bps)))
 
-    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+    def at_head(
+        self, task: int, plan: Plan, head: DecisionPoint, observation: Observation
+    ) -> Decision:
         """As the present plans' controller does."""
-        return self._now.at_head(task, plan, head, moment)
+        return self._now.at_head(task, plan, head, observation)
 
-    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def at_cut(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """As the present plans' controller does."""
-        return self._now.at_cut(task, plan, moment)
+        return self._now.at_cut(task, plan, observation)
 
-    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def gave_up(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """As the present plans' controller does."""
-        return self._now.gave_up(task, plan, moment)
+        return self._now.gave_up(task, plan, observation)
 
     def sent(self, transfer: Transfer) -> None:
         """Told on."""

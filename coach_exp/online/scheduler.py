@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coach_exp.online.semantic_cache import SemanticCache
-from coach_exp.types.method import SEND, Controller, Decision, Moment, Transfer
+from coach_exp.types.method import SEND, Controller, Decision, Observation, Transfer
 from coach_exp.types.online import Rule, Rung, SemanticTable, Update
 from coach_exp.types.plan import DecisionPoint, Plan
 
@@ -82,21 +82,23 @@ class OnlineController:
         self._caches: dict[int, tuple[SemanticTable, SemanticCache]] = {}
         self._sent: dict[int, _Sent] = {}
 
-    def choose(self, task: int, moment: Moment) -> Plan:
+    def choose(self, task: int, observation: Observation) -> Plan:
         """As the wrapped method does."""
-        return self._inner.choose(task, moment)
+        return self._inner.choose(task, observation)
 
-    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+    def at_head(
+        self, task: int, plan: Plan, head: DecisionPoint, observation: Observation
+    ) -> Decision:
         """As the wrapped method does."""
-        return self._inner.at_head(task, plan, head, moment)
+        return self._inner.at_head(task, plan, head, observation)
 
-    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def at_cut(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """Exit when S > S_ext, otherwise send at Q_c."""
-        table, outcomes = plan.online, moment.outcomes
+        table, outcomes = plan.online, observation.outcomes
         if table is None or outcomes is None:
             return SEND
         cache = self._cache(table)
-        feature = outcomes.feature(moment.sample, [tensor.layer for tensor in plan.crossing])
+        feature = outcomes.feature(observation.sample, [tensor.layer for tensor in plan.crossing])
         label, separability = cache.match(feature)
         if separability > table.exit_threshold:
             if self._update != "none":
@@ -105,12 +107,12 @@ class OnlineController:
         if self._update == "results":
             self._sent[task] = _Sent(cache, feature)
         busy_s = max(plan.stage_s.end_s, plan.stage_s.cloud_s)
-        rung = self._rule(permitted(table.rungs, separability), moment.bandwidth_bps, busy_s)
+        rung = self._rule(permitted(table.rungs, separability), observation.bandwidth_bps, busy_s)
         return Decision("send", bits=rung.widths, separability=separability)
 
-    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def gave_up(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """As the wrapped method does; what it answers without the model teaches no cache."""
-        decision = self._inner.gave_up(task, plan, moment)
+        decision = self._inner.gave_up(task, plan, observation)
         if decision.action == "exit":
             self._sent.pop(task, None)
         return decision

@@ -2,8 +2,8 @@
 
 In: a sample, a plan, when the end begins. Out: the stops on the way - exit heads, crossing tensors,
 the last layer - each with the time at which it was reached; payloads; and, for a task that gave up
-on the link, the remaining layers. `HeldEnd` (compute=profile) computes nothing; the end that does
-is in `learning`, which knows torch.
+on the link, the remaining layers. `EmulatedEnd` (compute=profile) computes nothing; the end that
+does is in `live`, which knows torch.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from coach_exp.network.precise import sleep_until
-from coach_exp.pipeline.cloud_work import instruction
+from coach_exp.pipeline.cloud.work import instruction
 from coach_exp.pipeline.payload import payload
 from coach_exp.types.method import Problem
 from coach_exp.types.outcomes import Crossing, Outcomes
@@ -73,7 +73,7 @@ class EndWork(Protocol):
     """An end device."""
 
     @property
-    def held(self) -> bool:
+    def emulated(self) -> bool:
         """Whether times are those of a profile: a stage that could begin when the one before it was
         over begins at that very time, however late this process woke up. A cloud that computes
         nothing is then told what to answer."""
@@ -83,25 +83,25 @@ class EndWork(Protocol):
 
 
 @dataclass(frozen=True)
-class HeldEnd:
+class EmulatedEnd:
     """Nothing is computed: each stop is reached when the plan says, and payloads are fillers of the
     sizes that the model's payloads have. `began_s` is the run's beginning on this machine's clock.
     """
 
     problem: Problem
     began_s: float
-    held: bool = True
+    emulated: bool = True
 
-    def begin(self, sample: int, plan: Plan, start_s: float) -> "HeldTask":
+    def begin(self, sample: int, plan: Plan, start_s: float) -> "EmulatedTask":
         """Start a task."""
-        return HeldTask(self, sample, plan, start_s)
+        return EmulatedTask(self, sample, plan, start_s)
 
 
 @dataclass(frozen=True)
-class HeldTask:
+class EmulatedTask:
     """A task whose answers are those of the real model, known before."""
 
-    end: HeldEnd
+    end: EmulatedEnd
     sample: int
     plan: Plan
     start_s: float
@@ -141,6 +141,6 @@ class HeldTask:
             profile[layer.name] for layer in self.end.problem.graph.layers if layer.name not in own
         )
 
-    async def _hold_until(self, moment_s: float) -> float:
-        await sleep_until(self.end.began_s + moment_s)
-        return moment_s
+    async def _hold_until(self, instant_s: float) -> float:
+        await sleep_until(self.end.began_s + instant_s)
+        return instant_s

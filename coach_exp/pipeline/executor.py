@@ -32,7 +32,7 @@ from coach_exp.pipeline.end_work import CloudExit, EndTask, EndWork, Stop, stops
 from coach_exp.pipeline.payload import crossing_as
 from coach_exp.pipeline.task_log import records_of
 from coach_exp.pipeline.uplink import CloudAddress, Say, Uplink
-from coach_exp.types.method import Controller, Decision, Moment, Problem, Transfer
+from coach_exp.types.method import Controller, Decision, Observation, Problem, Transfer
 from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
 from coach_exp.types.task import NOT_SIMULATED, Records
 
@@ -182,7 +182,7 @@ class _Run:
         self._say = say
         self._uplink = Uplink(setting.address, plans.every, self, say)
         self._half_rtt_s = problem.link.rtt_s / 2 if setting.shaped else 0.0
-        self._moment = Moment(0.0, 0, estimator.rate_bps(0.0), 0, None)
+        self._observation = Observation(0.0, 0, estimator.rate_bps(0.0), 0, None)
         self._routes: dict[int, _Route] = {}
         self._rows: dict[int, dict[str, Any]] = {}  # of the tasks that are over, by number
         self._open: dict[int, _Task] = {}  # started and not answered
@@ -239,7 +239,7 @@ class _Run:
                     continue
             place_s = await self._place(arrival_s)
             start_s = max(place_s, self._end_free_s, arrival_s)
-            if not self._end.held:
+            if not self._end.emulated:
                 start_s = max(start_s, self._now_s())
             await self._start(number, sample, place_s if closed_loop else arrival_s, start_s)
         while self._open:
@@ -252,14 +252,14 @@ class _Run:
             await self._until(-inf, forced=True)
         return self._places.popleft()
 
-    async def _until(self, moment_s: float, forced: bool = False) -> None:
-        """Until a moment, or (inf, or forced) until anything happens; the end finishes meanwhile
-        what gave up."""
+    async def _until(self, instant_s: float, forced: bool = False) -> None:
+        """Wait until this instant or, if inf or forced, until anything happens; the end finishes
+        meanwhile what gave up."""
         while True:
             while self._unfinished:
                 await self._finish_locally(self._unfinished.popleft())
-            waits_for_event = forced or moment_s == inf
-            left_s = moment_s - self._now_s()
+            waits_for_event = forced or instant_s == inf
+            left_s = instant_s - self._now_s()
             if not waits_for_event and left_s <= 0:
                 return
             if waits_for_event and not self._open:
@@ -278,7 +278,7 @@ class _Run:
             await self._finish_locally(self._unfinished.popleft())
             start_s = max(start_s, self._end_free_s)
         self._look(start_s, sample, len(self._open), self._problem.outcomes)
-        plan = self._controller.choose(number, self._moment)
+        plan = self._controller.choose(number, self._observation)
         route = self._route(plan)
         task = _Task(
             number, sample, arrival_s, start_s, route, self._end.begin(sample, plan, start_s)
@@ -296,7 +296,7 @@ class _Run:
             at_s = await task.work.reach(stop)
             if stop.head is not None:
                 self._look_at(task, at_s)
-                found = self._controller.at_head(task.number, plan, stop.head, self._moment)
+                found = self._controller.at_head(task.number, plan, stop.head, self._observation)
                 if found.action == "exit":
                     self._computed(task, at_s)
                     self._answer(task, at_s, "exit", found.label, found.separability)
@@ -306,7 +306,7 @@ class _Run:
         decision = None
         if route.waits:
             self._look_at(task, at_s)
-            decision = self._controller.at_cut(task.number, plan, self._moment)
+            decision = self._controller.at_cut(task.number, plan, self._observation)
             task.separability = decision.separability
             if decision.action == "exit":
                 self._computed(task, at_s)
@@ -324,7 +324,7 @@ class _Run:
     async def _finish_locally(self, task: _Task) -> None:
         """The remaining layers of a task that gave up."""
         from_s = max(self._end_free_s, task.decided_s)
-        if not self._end.held:
+        if not self._end.emulated:
             from_s = max(from_s, self._now_s())
         done_s, label = await task.work.finish(from_s)
         self._end_free_s = done_s
@@ -339,20 +339,20 @@ class _Run:
         """Hand crossing tensors to the link; when they were packed."""
         plan = task.route.plan
         crossing = crossing_as(plan, decision)
-        if self._end.held and not task.released:
+        if self._end.emulated and not task.released:
             task.early = self._cloud_exit(task, at_s)
         payloads = await task.work.pack(crossing, parts, task.early)
-        if not self._end.held:
+        if not self._end.emulated:
             at_s = self._now_s()
         if not self._uplink.ready:
             self._give_up(task)
         if task.gave_up:
             return at_s
         task.released, latest_s = True, inf
-        if plan.patience_s < inf:
+        if plan.timeout_s < inf:
             released_s = at_s if task.route.waits else task.start_s + plan.ready_s[0]
-            latest_s = max(task.start_s + plan.stage_s.end_s, released_s + plan.patience_s)
-            self._later(task, latest_s, self._patience_over)
+            latest_s = max(task.start_s + plan.stage_s.end_s, released_s + plan.timeout_s)
+            self._later(task, latest_s, self._timed_out)
         for part, payload in zip(parts, payloads, strict=True):
             parcel = _Parcel(task, part, payload, crossing[part].bits, at_s, latest_s)
             self._parcels.put_nowait(parcel)
@@ -363,7 +363,7 @@ class _Run:
         if task.route.cloud_heads:
             self._look_at(task, at_s)
         for place, head in enumerate(task.route.cloud_heads):
-            found = self._controller.at_head(task.number, task.route.plan, head, self._moment)
+            found = self._controller.at_head(task.number, task.route.plan, head, self._observation)
             if found.action == "exit":
                 return CloudExit(place, found.label)
         return None
@@ -427,9 +427,9 @@ class _Run:
         self._estimator.sent(transfer)
         self._controller.sent(transfer)
 
-    def _later(self, task: _Task, moment_s: float, then: Callable[[_Task], None]) -> None:
+    def _later(self, task: _Task, instant_s: float, then: Callable[[_Task], None]) -> None:
         loop = asyncio.get_running_loop()
-        task.timers.append(loop.call_at(self._began_s + moment_s, then, task))
+        task.timers.append(loop.call_at(self._began_s + instant_s, then, task))
 
     # --- The cloud ------------------------------------------------------------------------------
 
@@ -455,7 +455,7 @@ class _Run:
         finish_s = came_s
         if not self._problem.link.result_return:
             finish_s = min(came_s, task.cloud_end_s)
-        timed = self._end.held and self._problem.outcomes is None
+        timed = self._end.emulated and self._problem.outcomes is None
         label = NOT_SIMULATED if timed else answer.label
         self._answer(
             task, finish_s, "send" if answer.exit is None else "exit", label, task.separability
@@ -487,7 +487,7 @@ class _Run:
                       "on the end")  # fmt: skip
             self._give_up(task)
 
-    def _patience_over(self, task: _Task) -> None:
+    def _timed_out(self, task: _Task) -> None:
         on_the_link = self._carrying is not None and self._carrying[0].task is task
         if not on_the_link and task.left < len(task.route.plan.crossing):
             self._give_up(task)  # one that is on the link is abandoned there, at this very moment
@@ -508,16 +508,16 @@ class _Run:
     def _decide_late(self, task: _Task) -> None:
         """What becomes of a task that gave up: an answer by what the end knows, or by the whole
         model."""
-        moment_s = max(self._now_s(), task.end_s)
-        self._look_at(task, moment_s)
-        decision = self._controller.gave_up(task.number, task.route.plan, self._moment)
+        instant_s = max(self._now_s(), task.end_s)
+        self._look_at(task, instant_s)
+        decision = self._controller.gave_up(task.number, task.route.plan, self._observation)
         if task.link_start_s != task.link_start_s:
-            task.link_start_s = task.link_end_s = moment_s
+            task.link_start_s = task.link_end_s = instant_s
         if not task.left:
             task.bits = task.payload_bytes = 0
-        task.cloud_start_s = task.cloud_end_s = max(moment_s, task.link_end_s)
+        task.cloud_start_s = task.cloud_end_s = max(instant_s, task.link_end_s)
         if decision.action == "exit":
-            self._answer(task, moment_s, "exit", decision.label, task.separability)
+            self._answer(task, instant_s, "exit", decision.label, task.separability)
         else:
             self._unfinished.append(task)
             self._wake.set()
@@ -537,7 +537,7 @@ class _Run:
         task.finish_s, task.decision = finish_s, decision
         task.predicted, task.separability = label, separability
         self._rows[task.number] = _row(task)
-        self._places.append(finish_s if self._end.held else self._now_s())
+        self._places.append(finish_s if self._end.emulated else self._now_s())
         self._wake.set()
         self._controller.answered(task.number, label, finish_s)
         self._answers += 1
@@ -545,17 +545,20 @@ class _Run:
             self._progress(self._answers)
 
     def _look(self, now_s: float, sample: int, backlog: int, outcomes: Any) -> None:
-        moment = self._moment
-        moment.now_s, moment.sample, moment.backlog = now_s, sample, backlog
-        moment.bandwidth_bps, moment.outcomes = self._estimator.rate_bps(now_s), outcomes
+        observation = self._observation
+        observation.now_s, observation.sample, observation.backlog = now_s, sample, backlog
+        observation.bandwidth_bps, observation.outcomes = self._estimator.rate_bps(now_s), outcomes
 
     def _look_at(self, task: _Task, now_s: float) -> None:
-        """Bring the moment up to date before the controller is asked about a started task."""
+        """Bring the observation up to date before the controller is asked about a started task."""
         self._look(now_s, task.sample, len(self._open) - 1, task.work.outcomes)
         self._noted(task)
 
     def _noted(self, task: _Task) -> None:
-        task.decided_s, task.estimated_bps = self._moment.now_s, self._moment.bandwidth_bps
+        task.decided_s, task.estimated_bps = (
+            self._observation.now_s,
+            self._observation.bandwidth_bps,
+        )
 
     def _route(self, plan: Plan) -> _Route:
         route = self._routes.get(id(plan))

@@ -5,7 +5,7 @@ trace exactly. Tasks pass every resource in the order in which they started, so 
 other can be computed; what happened in between (finished transfers, answers) is told to the
 controller before it is asked, in the order of time. Same seed, same records.
 
-Only tasks that give up on the link (`Plan.patience_s`) turn back. What they leave on link and cloud
+Only tasks that give up on the link (`Plan.timeout_s`) turn back. What they leave on link and cloud
 is known at once; what becomes of them is decided when that time has come, and the end takes up
 those that it has to finish before it starts a further task.
 """
@@ -26,7 +26,7 @@ from coach_exp.network.trace import Trace, TraceCursor
 from coach_exp.pipeline.arrivals import arrival_times
 from coach_exp.pipeline.payload import crossing_as, payload
 from coach_exp.pipeline.task_log import records_of
-from coach_exp.types.method import Controller, Decision, Moment, Problem, Transfer
+from coach_exp.types.method import Controller, Decision, Observation, Problem, Transfer
 from coach_exp.types.plan import Plan
 from coach_exp.types.task import NOT_SIMULATED, Records
 
@@ -72,9 +72,9 @@ class _Sending(NamedTuple):
 
 
 class _Late(NamedTuple):
-    """A task that gives up at `moment_s`."""
+    """A task that gives up at `instant_s`."""
 
-    moment_s: float
+    instant_s: float
     task: int
     sample: int
     plan: Plan
@@ -113,7 +113,7 @@ class _Run:
         self._cursor = TraceCursor(trace)
         self._half_rtt_s = problem.link.rtt_s / 2
         self._return_s = self._half_rtt_s if problem.link.result_return else 0.0
-        self._moment = Moment(0.0, 0, estimator.rate_bps(0.0), 0, problem.outcomes)
+        self._observation = Observation(0.0, 0, estimator.rate_bps(0.0), 0, problem.outcomes)
         self._end_free = 0.0  # inf: a task's end part runs, and how long is not decided yet
         self._link_free = self._cloud_free = 0.0
         self._unanswered: list[tuple[float, int, int]] = []  # (finish, task, label): a heap
@@ -128,7 +128,11 @@ class _Run:
 
     def tasks(self, arrivals: list[float], samples: list[int], progress: Progress | None) -> None:
         """Run all tasks in order."""
-        workload, controller, moment = self._problem.workload, self._controller, self._moment
+        workload, controller, observation = (
+            self._problem.workload,
+            self._controller,
+            self._observation,
+        )
         closed_loop = workload.kind in ("single_stream", "saturated")
         unanswered, free_places = self._unanswered, self._free_places
         giving_up, unfinished = self._giving_up, self._unfinished
@@ -152,11 +156,11 @@ class _Run:
                 while start < self._end_free:  # which finishes tasks that gave up first
                     start = self._end_free
                     self._tell(start)
-            moment.sample = sample
-            moment.now_s = start
-            moment.backlog = len(unanswered) + self._late
-            moment.bandwidth_bps = self._estimator.rate_bps(start)
-            plan = controller.choose(task, moment)
+            observation.sample = sample
+            observation.now_s = start
+            observation.backlog = len(unanswered) + self._late
+            observation.bandwidth_bps = self._estimator.rate_bps(start)
+            plan = controller.choose(task, observation)
             route = self._routes.get(id(plan)) or self._route(plan)
             self._end_free = self._run_task(task, sample, arrival, start, route)
             if unfinished:
@@ -172,8 +176,8 @@ class _Run:
         unanswered, in_transit = self._unanswered, self._in_transit
         giving_up = self._giving_up
         while True:
-            gives_up = giving_up and giving_up[0].moment_s <= now_s
-            until_s = giving_up[0].moment_s if gives_up else now_s
+            gives_up = giving_up and giving_up[0].instant_s <= now_s
+            until_s = giving_up[0].instant_s if gives_up else now_s
             while True:
                 answer_s = unanswered[0][0] if unanswered else inf
                 if in_transit and (sent_s := in_transit[0].end_s) <= answer_s:
@@ -194,20 +198,20 @@ class _Run:
 
     def _next_s(self) -> float:
         """When the next task is answered or gives up."""
-        gives_up_s = self._giving_up[0].moment_s
+        gives_up_s = self._giving_up[0].instant_s
         return min(self._unanswered[0][0], gives_up_s) if self._unanswered else gives_up_s
 
     def _give_up(self, late: _Late) -> None:
         """Ask what becomes of a task that gives up now; all that happened before has been told."""
         runs = self._end_free == inf  # a task is on the end
         backlog = len(self._unanswered) + self._late - 1 + runs
-        rate_bps = self._estimator.rate_bps(late.moment_s)
-        moment = Moment(late.moment_s, backlog, rate_bps, late.sample, self._outcomes)
-        decision = self._controller.gave_up(late.task, late.plan, moment)
-        self._amend(late.task, decided_s=late.moment_s, estimated_bps=rate_bps)
+        rate_bps = self._estimator.rate_bps(late.instant_s)
+        observation = Observation(late.instant_s, backlog, rate_bps, late.sample, self._outcomes)
+        decision = self._controller.gave_up(late.task, late.plan, observation)
+        self._amend(late.task, decided_s=late.instant_s, estimated_bps=rate_bps)
         if decision.action == "exit":
             self._fallback[late.task] = 0.0
-            self._answer_late(late, late.moment_s, EXIT, decision.label)
+            self._answer_late(late, late.instant_s, EXIT, decision.label)
         else:
             self._unfinished.append(late)
             if self._end_free < inf:
@@ -217,7 +221,7 @@ class _Run:
         """The end computes the remaining layers of the tasks that wait for it."""
         while self._unfinished:
             late = self._unfinished.popleft()
-            self._end_free = max(self._end_free, late.moment_s) + late.plan.local_s
+            self._end_free = max(self._end_free, late.instant_s) + late.plan.local_s
             self._fallback[late.task] = late.plan.local_s
             self._answer_late(late, self._end_free, LOCAL, self._uncut(late.sample))
 
@@ -245,7 +249,7 @@ class _Run:
             waits=plan.release == "after_decision" and bool(plan.crossing),
             end_heads=any(h.side == "end" for h in plan.heads),
             cloud_heads=any(h.side == "cloud" for h in plan.heads),
-            gives_up=plan.patience_s < inf,
+            gives_up=plan.timeout_s < inf,
         )
         self._routes[id(plan)] = route
         return route
@@ -255,10 +259,10 @@ class _Run:
     ) -> float:
         """One task through all its stages; returns when the end is free again."""
         decision = self._at_end_heads(task, start, route) if route.end_heads else None
-        computed = self._moment.now_s if decision else start + route.end_s
+        computed = self._observation.now_s if decision else start + route.end_s
         if decision is None and route.waits:
             self._look(computed)
-            decision = self._controller.at_cut(task, route.plan, self._moment)
+            decision = self._controller.at_cut(task, route.plan, self._observation)
         if decision is not None and decision.action == "exit":
             self._answer(
                 *(task, route, arrival, start, computed, EXIT),
@@ -277,7 +281,7 @@ class _Run:
             size, legs = sum(sizes), _legs(route.plan, sizes, route.plan.cloud_work_s)
         if route.gives_up:
             released = computed if route.waits else start + legs[0][0]
-            latest = max(computed, released + route.plan.patience_s)
+            latest = max(computed, released + route.plan.timeout_s)
             sending = self._send_until(latest, task, start, released, legs)
             if len(sending.left_s) < len(legs):
                 self._log_late(
@@ -298,30 +302,30 @@ class _Run:
             )
         finish = self._cloud_free + self._return_s
         heappush(self._unanswered, (finish, task, label))
-        moment = self._moment  # that of the last decision
+        observation = self._observation  # that of the last decision
         self._log.extend(
             [task, route.number, arrival, start, computed, link_start, self._link_free, link_busy,
              cloud_start, self._cloud_free, cloud_busy, finish, EXIT if early else SENT, bits,
-             size, moment.now_s, moment.bandwidth_bps,
+             size, observation.now_s, observation.bandwidth_bps,
              decision.separability if decision else nan, label]
         )  # fmt: skip
         return computed
 
     def _look(self, now_s: float) -> None:
-        """Bring the moment, and what the controller knows, up to `now_s`, in an end part."""
+        """Bring the observation, and what the controller knows, up to `now_s`, in an end part."""
         self._end_free = inf
         self._tell(now_s)
-        moment = self._moment
-        moment.now_s = now_s
-        moment.backlog = len(self._unanswered) + self._late
-        moment.bandwidth_bps = self._estimator.rate_bps(now_s)
+        observation = self._observation
+        observation.now_s = now_s
+        observation.backlog = len(self._unanswered) + self._late
+        observation.bandwidth_bps = self._estimator.rate_bps(now_s)
 
     def _at_end_heads(self, task: int, start: float, route: _Route) -> Decision | None:
-        """The first end head that answers, the moment standing at it."""
+        """The first end head that answers, the observation being made there."""
         for head in route.plan.heads:
             if head.side == "end":
                 self._look(start + head.at_s)
-                decision = self._controller.at_head(task, route.plan, head, self._moment)
+                decision = self._controller.at_head(task, route.plan, head, self._observation)
                 if decision.action == "exit":
                     return decision
         return None
@@ -390,11 +394,11 @@ class _Run:
     ) -> tuple[tuple[Leg, ...], Decision | None]:
         """The legs with the cloud's work cut short by the first cloud head that answers.
 
-        Heads look at one task only; the moment they see is the one in which the task left the end.
+        Heads look at one task only; what they observe is of when the task left the end.
         """
         for head in plan.heads:
             if head.side == "cloud":
-                decision = self._controller.at_head(task, plan, head, self._moment)
+                decision = self._controller.at_head(task, plan, head, self._observation)
                 if decision.action == "exit":
                     left, cut = head.at_s, []
                     for ready_s, size, work in legs:
@@ -416,11 +420,11 @@ class _Run:
     ) -> None:
         """An answer on the end: nothing is sent, the end time stays spent."""
         heappush(self._unanswered, (computed, task, label))
-        moment = self._moment
+        observation = self._observation
         self._log.extend(
             [task, route.number, arrival, start, computed, computed, computed, 0.0,
              computed, computed, 0.0, computed, decision, 0, 0,
-             moment.now_s, moment.bandwidth_bps, separability, label]
+             observation.now_s, observation.bandwidth_bps, separability, label]
         )  # fmt: skip
 
     def _log_late(
@@ -436,10 +440,10 @@ class _Run:
         separability: float,
     ) -> None:
         """A task that will give up. What it was sent for is spent; the rest is filled in then."""
-        moment_s, task, _, _ = late
+        instant_s, task, _, _ = late
         heappush(self._giving_up, late)
         self._late += 1
-        link_start = link_end = cloud_start = cloud_end = moment_s
+        link_start = link_end = cloud_start = cloud_end = instant_s
         cloud_busy, size = 0.0, 0
         if sending.busy_s > 0 or sending.left_s:
             link_start, link_end = sending.start_s, self._link_free

@@ -99,7 +99,7 @@ class _Nobody:
         """Of UplinkOwner."""
 
 
-async def greet(address: CloudAddress, plans: Sequence[Plan] = ()) -> None:
+async def handshake(address: CloudAddress, plans: Sequence[Plan] = ()) -> None:
     """Connect, prove, have the plans judged, and say good-bye: what would keep tasks from being
     sent shows before anything long is begun. Raises as `Uplink.open`."""
     uplink = Uplink(address, plans, _Nobody(), lambda words: None)
@@ -164,7 +164,7 @@ class Uplink:
             raise
         try:
             async with asyncio.timeout(address.connect_s):
-                await self._greet(peer, session)
+                await self._shake_hands(peer, session)
         except TimeoutError:
             peer.abort("the handshake took too long")
             raise LinkError(
@@ -172,7 +172,7 @@ class Uplink:
             ) from None
         self._ready = True
 
-    async def _greet(self, peer: Peer, session: ClientSession) -> None:
+    async def _shake_hands(self, peer: Peer, session: ClientSession) -> None:
         peer.write(session.hello())
         await self._event()
         self._unjudged = len(self._wire_plans)

@@ -18,7 +18,7 @@ from coach_exp.planner.planning import Planner
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet
 
-MOST_CUTS = 200
+MAX_CUTS = 200
 GAP = 1e-9
 
 
@@ -32,17 +32,17 @@ class MixtureBound:
     shares: tuple[float, ...]
 
 
-def least_total_s(model: CostModel) -> float:
+def min_total_s(model: CostModel) -> float:
     """The least T_e + T_t + T_c of all cuts: exact."""
     return weighted_min_cut(model, Weights()).value
 
 
 def certified(planner: Planner, problem: Problem, plans: PlanSet) -> PlanSet:
     """The plans, those made for the problem's rate with a lower bound if their objective has one,
-    and what no plan at these bit-widths can beat: `least_total_s`, and `least_period_s` of any
+    and what no plan at these bit-widths can beat: `min_total_s`, and `min_period_s` of any
     mixture of plans."""
     model = planner.cost_model(problem)
-    period_s, total_s = mixture_bound(model).period_s, least_total_s(model)
+    period_s, total_s = mixture_bound(model).period_s, min_total_s(model)
     bounded = tuple(
         replace(plan, lower_bound=period_s)
         if plan.lower_bound is None
@@ -51,7 +51,7 @@ def certified(planner: Planner, problem: Problem, plans: PlanSet) -> PlanSet:
         else plan
         for plan in plans.plans
     )
-    bounds = {"least_period_s": period_s, "least_total_s": total_s}
+    bounds = {"min_period_s": period_s, "min_total_s": total_s}
     return replace(plans, plans=bounded, bounds=bounds)
 
 
@@ -65,7 +65,7 @@ def mixture_bound(model: CostModel) -> MixtureBound:
     weights = Weights(1 / 3, 1 / 3, 1 / 3)
     cuts = minimum.least([weights, Weights(1, 0, 0), Weights(0, 1, 0), Weights(0, 0, 1)])
     bound, shares = 0.0, np.zeros(0)
-    for _ in range(MOST_CUTS):
+    for _ in range(MAX_CUTS):
         period_s, weights, shares = _programme(cuts)
         (found,) = minimum.least([weights])
         bound = max(bound, found.value)

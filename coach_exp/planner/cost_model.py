@@ -204,12 +204,12 @@ class CostModel:
     def floor(self, block: int) -> float:
         """No cut inside the block has a lower objective."""
         entry, exit_ = self.span(block)
-        least_send_s = min(self.send_s[entry:exit_])
+        min_send_s = min(self.send_s[entry:exit_])
         deciding_s = sum(self.decide_s[entry:exit_])
         end = Range(self.end_before[entry], self.end_before[exit_ - 1] + deciding_s)
         cloud = Range(self.cloud_from[exit_], self.cloud_from[entry + 1])
-        latency_s = end.low + least_send_s + cloud.low + self.half_rtt_s + self.return_s
-        return self.objective.floor(end, Range(least_send_s, inf), cloud, latency_s)
+        latency_s = end.low + min_send_s + cloud.low + self.half_rtt_s + self.return_s
+        return self.objective.floor(end, Range(min_send_s, inf), cloud, latency_s)
 
     def of(self, end_set: frozenset[int]) -> tuple[Candidate, Schedule]:
         """Cost and schedule of any end set (positions; see LayerGraph.end_set)."""

@@ -18,7 +18,7 @@ from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.listed_cuts import Counts, Floats, ListedCuts, inner_cuts, outer_cuts
 from coach_exp.types.plan import StageTimes
 
-MOST_LISTED = 1 << 14  # cuts of a block
+MAX_LISTED = 1 << 14  # cuts of a block
 WHOLE = 2.0**90  # a network's largest capacity as an integer; far finer than the digits of a float
 
 
@@ -53,9 +53,9 @@ class MinCuts:
     """Weighted minimum cuts of one problem. What does not depend on the weights is kept from one
     question to the next."""
 
-    def __init__(self, model: CostModel, most_listed: int = MOST_LISTED) -> None:
+    def __init__(self, model: CostModel, max_listed: int = MAX_LISTED) -> None:
         self._model = model
-        self._most_listed = most_listed
+        self._max_listed = max_listed
         self._outer = _Listed(outer_cuts(model))
         self._inner = [block for block in range(model.blocks) if _has_cuts(model, block)]
         self._parts: dict[int, _Part] = {}
@@ -82,7 +82,7 @@ class MinCuts:
 
     def _part(self, block: int) -> "_Part":
         if block not in self._parts:
-            listed = inner_cuts(self._model, block, self._most_listed)
+            listed = inner_cuts(self._model, block, self._max_listed)
             self._parts[block] = _Network(self._model, block) if listed is None else _Listed(listed)
         return self._parts[block]
 
@@ -99,11 +99,11 @@ def _floors(model: CostModel, block: int, rows: Floats) -> Floats:
     entry, exit_ = model.span(block)
     end, link, cloud = rows.T
     inner = slice(entry + 1, exit_)
-    least_s = np.minimum(
+    min_s = np.minimum(
         np.multiply.outer(model.end_s[inner], end), np.multiply.outer(model.cloud_s[inner], cloud)
     ).sum(axis=0)
     fixed = end * model.end_before[entry] + cloud * model.cloud_from[exit_]
-    return np.asarray(fixed + least_s + link * min(model.send_s[entry:exit_]))
+    return np.asarray(fixed + min_s + link * min(model.send_s[entry:exit_]))
 
 
 class _Listed:

@@ -21,7 +21,7 @@ from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import Overlap, Plan, StageTimes
 
-MOST_KEPT = 1 << 16  # cuts remembered before the dominated ones are forgotten
+MAX_KEPT = 1 << 16  # cuts remembered before the dominated ones are forgotten
 
 
 class Point(NamedTuple):
@@ -39,13 +39,13 @@ class Point(NamedTuple):
 class Front:
     """`plans` by rising latency and falling period; `boundaries`: (latency, period) in seconds of
     every feasible cut at a boundary of the top chain, device-only included. `exact`: every cut was
-    evaluated. `least_period_s`: no plan and no mixture of plans has a smaller period."""
+    evaluated. `min_period_s`: no plan and no mixture of plans has a smaller period."""
 
     plans: tuple[Plan, ...]
     boundaries: tuple[tuple[float, float], ...]
     evaluations: int
     exact: bool
-    least_period_s: float
+    min_period_s: float
 
     @property
     def source(self) -> str:
@@ -63,7 +63,7 @@ class Front:
             "exact": self.exact,
             "source": self.source,
             "evaluations": self.evaluations,
-            "least_period_s": self.least_period_s,
+            "min_period_s": self.min_period_s,
             "front": [
                 {"cut": plan.cut_name, "period_s": plan.stage_s.period_s, **plan.as_json(1.0)}
                 for plan in self.plans
@@ -176,7 +176,7 @@ class _Listing(CostModel):
         self.points.append(point)
         if not point.interior:
             self.boundaries[point.latency_s, point.period_s] = None
-        if len(self.points) > MOST_KEPT:
+        if len(self.points) > MAX_KEPT:
             self.points = non_dominated(self.points)
 
     def held(self, point: Point) -> frozenset[int]:

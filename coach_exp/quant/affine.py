@@ -31,7 +31,7 @@ GRID_BYTES = 5
 HEADER_BYTES = FIXED.size + GRID_BYTES
 MAGIC = 0xA1
 OWN_GRIDS = 0x80
-MOST_ELEMENTS = 2**31 - 1
+MAX_ELEMENTS = 2**31 - 1
 LARGEST = 2.0**125  # |x| on a grid: no point of it then leaves float32, and 1 / scale is normal
 SMALLEST_SCALE = 2.0**-126  # float32's smallest normal number, whose reciprocal is finite
 TILE = 7 * 2**12  # elements at once: float32 below 128 KiB, which malloc would map anew each time
@@ -302,9 +302,9 @@ def _check_bits(bits: int) -> None:
 
 
 def _check_elements(shape: tuple[int, ...] | list[int]) -> None:
-    if prod(max(size, 1) for size in shape) > MOST_ELEMENTS:
+    if prod(max(size, 1) for size in shape) > MAX_ELEMENTS:
         raise CodecError(
-            f"shape {list(shape)} is too large; a tensor has at most {MOST_ELEMENTS} elements"
+            f"shape {list(shape)} is too large; a tensor has at most {MAX_ELEMENTS} elements"
         )
 
 

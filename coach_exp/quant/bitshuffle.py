@@ -22,7 +22,7 @@ from coach_exp.types.errors import CodecError
 
 MAGIC = 0xA2
 LARGEST_BLOCK = 0x7E000000  # bytes that LZ4 takes at once
-MOST_GAIN = 255  # bytes that LZ4 makes of one, at most
+MAX_GAIN = 255  # bytes that LZ4 makes of one, at most
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _decompressed(data: bytes, size: int) -> bytes:
     """The inverse of `_compressed`: planes of exactly `size` bytes."""
     if len(data) == size:
         return data
-    if len(data) > size or size > min(MOST_GAIN * len(data), LARGEST_BLOCK):
+    if len(data) > size or size > min(MAX_GAIN * len(data), LARGEST_BLOCK):
         raise CodecError(
             f"{len(data)} bytes cannot hold the {size} bytes that the payload's shape and width "
             "take: it was cut, joined, or sent with another header_bytes"

@@ -116,7 +116,7 @@ def _rows(records: Records, kept: NDArray[np.bool_]) -> Records:
     return Records(columns, records.plans)
 
 
-def step_cells(method: str, step: AdaptedStep) -> list[str]:
+def step_rows(method: str, step: AdaptedStep) -> list[str]:
     """One line of the table, under HEADS."""
     summary = step.summary
     return [

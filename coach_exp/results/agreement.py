@@ -16,7 +16,7 @@ from coach_exp.network.trace import Trace
 from coach_exp.results.metrics import RESOURCES, Estimate, Floats, Summary, mean, ratio
 from coach_exp.types.task import Records
 
-LEAST_PIECE_S: Final = 1.0  # of the run, over which the busiest resource is looked for
+MIN_PIECE_S: Final = 1.0  # of the run, over which the busiest resource is looked for
 
 ROWS: Final = (  # what the table shows: its words, metric of both sides, their difference
     ("throughput, it/s", "throughput_its", "diff_throughput_percent", " %"),
@@ -166,7 +166,7 @@ def bottleneck_hold(records: Records, trace: Trace) -> Estimate:
     starts_s, _ = trace.steps(end_s)
     edges = [begin_s]
     for start_s in np.asarray(starts_s).tolist():
-        if edges[-1] + LEAST_PIECE_S <= start_s <= end_s - LEAST_PIECE_S:
+        if edges[-1] + MIN_PIECE_S <= start_s <= end_s - MIN_PIECE_S:
             edges.append(start_s)
     edges.append(end_s)
     held_s = sum(

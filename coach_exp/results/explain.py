@@ -188,8 +188,8 @@ def _terms(plan: Plan, weights: tuple[float, float, float]) -> dict[str, float]:
 
 def _bounds(plan: Plan, bounds: Mapping[str, float]) -> list[str]:
     known = {
-        "period": (plan.stage_s.period_s, bounds.get("least_period_s"), "plan or mixture of plans"),
-        "T_e + T_t + T_c": (plan.stage_s.total_s, bounds.get("least_total_s"), "plan"),
+        "period": (plan.stage_s.period_s, bounds.get("min_period_s"), "plan or mixture of plans"),
+        "T_e + T_t + T_c": (plan.stage_s.total_s, bounds.get("min_total_s"), "plan"),
     }
     parts = []
     for name, (value_s, bound_s, whose) in known.items():

@@ -25,8 +25,8 @@ from coach_exp.types.plan import StageTimes
 from coach_exp.types.task import NOT_SIMULATED, Records
 
 RESOURCES = ("end", "link", "cloud")
-LEAST_FOR = {50: 1, 95: 20, 99: 100}  # answered tasks a percentile needs: one beyond it
-LEAST_FOR_INTERVAL = 8  # two batches of four
+MIN_FOR = {50: 1, 95: 20, 99: 100}  # answered tasks a percentile needs: one beyond it
+MIN_FOR_INTERVAL = 8  # two batches of four
 _Z95 = float(ndtri(0.975))
 
 Floats = NDArray[np.float64]
@@ -141,7 +141,7 @@ def _answered(records: Records) -> dict[str, NDArray[Any]]:
 
 def _latency(name: str, latency_s: Floats) -> dict[str, Estimate]:
     metrics = {f"{name}_mean_ms": mean(latency_s).scaled(1e3)}
-    for percent, least in LEAST_FOR.items():
+    for percent, least in MIN_FOR.items():
         if len(latency_s) >= least:
             value = float(np.percentile(latency_s, percent))
             metrics[f"{name}_p{percent}_ms"] = Estimate(value * 1e3)
@@ -227,7 +227,7 @@ def mean(values: NDArray[Any]) -> Estimate:
     """
     series = values.astype(np.float64)
     value = float(series.mean())
-    if len(series) < LEAST_FOR_INTERVAL:
+    if len(series) < MIN_FOR_INTERVAL:
         return Estimate(value)
     variance, freedom = _batch_variance(series)
     half = float(stdtrit(freedom, 0.975)) * sqrt(variance / len(series))
@@ -285,7 +285,7 @@ def _effective_size(values: NDArray[Any], video: NDArray[np.int64] | None) -> fl
     """
     series = values.astype(np.float64)
     plain = float(series.var())
-    if len(series) < LEAST_FOR_INTERVAL or plain == 0:
+    if len(series) < MIN_FOR_INTERVAL or plain == 0:
         return float(len(series))
     variance = max(_batch_variance(series)[0], _video_variance(series, video))
     return len(series) / max(1.0, variance / plain)

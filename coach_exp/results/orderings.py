@@ -1,8 +1,8 @@
 """Orderings between methods that hold whatever the numbers: what a wrong implementation breaks.
 
-In: what each method costs at one setting (a model, a device, a rate, a track). Out: for every rule,
-the settings in which it holds and those in which it does not. Sums and stages are those of the
-plans, rates are simulated; a mixture of plans counts by its weights.
+In: what each method costs at one setting (a model, a device, a rate, a division). Out: for every
+rule, the settings in which it holds and those in which it does not. Sums and stages are those of
+the plans, rates are simulated; a mixture of plans counts by its weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ class Cost:
 
     `end_s`, `link_s`, `cloud_s`: stage times, averaged over its plans by weight; `latency_s`: one
     task alone; `rate_its`: answers per second of a saturated pipeline. Of all cuts at this payload:
-    `least_total_s` the least T_e + T_t + T_c, `least_period_s` the least longest stage, and
-    `least_local_s` the least max{T_e, T_t}.
+    `min_total_s` the least T_e + T_t + T_c, `min_period_s` the least longest stage, and
+    `min_local_s` the least max{T_e, T_t}.
     """
 
     end_s: float
@@ -28,9 +28,9 @@ class Cost:
     cloud_s: float
     latency_s: float
     rate_its: float
-    least_total_s: float
-    least_period_s: float
-    least_local_s: float
+    min_total_s: float
+    min_period_s: float
+    min_local_s: float
     planning_s: float
     cut: str
 
@@ -92,7 +92,7 @@ def _same(one: float, other: float) -> bool:
 
 
 def _all_answer_within_bound(costs: Costs) -> bool:
-    return all(_at_most(c.rate_its * c.least_total_s, 3, WINDOW) for c in costs.values())
+    return all(_at_most(c.rate_its * c.min_total_s, 3, WINDOW) for c in costs.values())
 
 
 def _no_cut_beats(what: str, oracle: str) -> Callable[[Costs], bool]:
@@ -109,7 +109,7 @@ RULES = (
     Rule(
         "dads_light has the least T_e + T_t + T_c of all cuts",
         ("dads_light",),
-        lambda c: _same(c["dads_light"].total_s, c["dads_light"].least_total_s),
+        lambda c: _same(c["dads_light"].total_s, c["dads_light"].min_total_s),
     ),
     Rule(
         "T_e + T_t + T_c: dads_light ≤ ns_prefix ≤ ns",
@@ -123,8 +123,8 @@ RULES = (
         "longest stage: best cut ≤ dads_heavy ≤ 3 × best cut",
         ("dads_heavy",),
         lambda c: (
-            _at_most(c["dads_heavy"].least_period_s, c["dads_heavy"].period_s)
-            and _at_most(c["dads_heavy"].period_s, 3 * c["dads_heavy"].least_period_s)
+            _at_most(c["dads_heavy"].min_period_s, c["dads_heavy"].period_s)
+            and _at_most(c["dads_heavy"].period_s, 3 * c["dads_heavy"].min_period_s)
         ),
     ),
     Rule(
@@ -141,7 +141,7 @@ RULES = (
         "end and link: jps_path ≤ best cut, jps_path ≤ jps",
         ("jps", "jps_path"),
         lambda c: (
-            _at_most(c["jps_path"].local_s, c["jps_path"].least_local_s)
+            _at_most(c["jps_path"].local_s, c["jps_path"].min_local_s)
             and _at_most(c["jps_path"].local_s, c["jps"].local_s)
         ),
     ),
@@ -190,7 +190,7 @@ def judged(settings: Sequence[Setting]) -> list[Verdict]:
 HEADS = ("ordering", "settings", "holds in", "broken in")
 
 
-def verdict_cells(verdict: Verdict) -> list[str]:
+def verdict_row(verdict: Verdict) -> list[str]:
     """One line of the table of orderings."""
     count, wrong = verdict.looked_at, verdict.broken
     places = "; ".join(f"{s.name} {s.mbps:g} Mbps" for s in wrong)
@@ -202,7 +202,7 @@ def cost_heads(rates: Sequence[float]) -> list[str]:
     return ["method", *(f"{rate:g} Mbps" for rate in rates)]
 
 
-def cost_cells(settings: Sequence[Setting]) -> list[list[str]]:
+def cost_rows(settings: Sequence[Setting]) -> list[list[str]]:
     """A line for each method: T_e + T_t + T_c, the longest stage, and answers per second."""
     names = list(dict.fromkeys(name for each in settings for name in each.costs))
     return [[name, *(_cost(each.costs.get(name)) for each in settings)] for name in names]

@@ -85,7 +85,7 @@ def online_notes(plans: Mapping[str, Plan]) -> list[str]:
         )
         notes += [f"{method}: {_certificate(each)}" for each in table.certified]
         if table.budget == "guarantee":
-            least = table.least_certified
+            least = table.min_certified
             known = (
                 f"the smallest limit that can be: {_certificate(least)}"
                 if least

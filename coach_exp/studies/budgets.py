@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from scipy.stats import binomtest
 
-from coach_exp.online.budgets import Evidence, Limits, answers_right, least_certificate, thresholds
+from coach_exp.online.budgets import Evidence, Limits, answers_right, min_certificate, thresholds
 from coach_exp.online.calibration import Ladder, centres_of, evidence_of
-from coach_exp.results.figures import COLOURS, new_figure, save_figure
+from coach_exp.pipeline.parts import Parts
+from coach_exp.plots.figures import COLOURS, new_figure, save_figure
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.split_draws import Draw, Draws, depths, planned
 from coach_exp.types.method import Problem
@@ -106,14 +106,14 @@ def study(settings: Mapping[str, Any], directory: Path, display: Display, parts:
         least.append(_certifiable(wanted, layer, depth, [calib for calib, _ in pairs]))
     cells = [_cells(row, wanted.delta) for row in rows]
     (directory / "budgets.md").write_text(
-        markdown(_heads(wanted.delta), cells) + "\n" + markdown(LEAST_HEADS, least)
+        markdown(_heads(wanted.delta), cells) + "\n" + markdown(MIN_HEADS, least)
     )
     content = json.dumps([_json(row) for row in rows], indent=1)
     (directory / "budgets.json").write_text(content + "\n")
     draw(rows, directory / "budgets.png")
     title = f"the loss on other videos, {wanted.draws} draws"
     display.say(text_table(title, _heads(wanted.delta), cells))
-    display.say(text_table("what can be certified, medians over draws", LEAST_HEADS, least))
+    display.say(text_table("what can be certified, medians over draws", MIN_HEADS, least))
     guaranteed = [row.breaks / len(row.outcomes) for row in rows if row.budget == "guarantee"]
     return max(guaranteed, default=0.0)
 
@@ -178,7 +178,7 @@ def loss_interval(outcomes: Sequence[Outcome], seed: int = 0) -> tuple[float, fl
 
 # --- What is shown --------------------------------------------------------------------------------
 
-LEAST_HEADS = ("cut behind", "depth %", "calibration videos", "smallest ε, points", "exits kept %")
+MIN_HEADS = ("cut behind", "depth %", "calibration videos", "smallest ε, points", "exits kept %")
 
 
 def _heads(delta: float) -> tuple[str, ...]:
@@ -210,7 +210,7 @@ def _certifiable(
 ) -> list[str]:
     """The smallest limit at which anything can be certified, and the exits it keeps: medians."""
     limits = Limits("guarantee", 1.0, wanted.delta, wanted.exits, wanted.adjust)
-    found = [least_certificate(calib, limits) for calib in calibrations]
+    found = [min_certificate(calib, limits) for calib in calibrations]
     known = np.array([(each.limit_points, each.exit_share) for each in found if each is not None])
     videos = np.median([len(np.unique(calib.video)) for calib in calibrations])
     row = [layer, f"{100 * depth:.0f}", f"{videos:.0f}"]

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
+from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
-from coach_exp.results.figures import COLOURS, new_figure
+from coach_exp.plots.figures import COLOURS, new_figure
 from coach_exp.results.progress import Display
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.random_graphs import Inputs, problem
 from coach_exp.studies.settings import StudySettings
 from coach_exp.types.method import Problem

@@ -23,15 +23,15 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from coach_exp.network.estimator import Estimator, Ewma, HarmonicMean, Oracle
 from coach_exp.network.trace import Trace, random_walk, steps
 from coach_exp.network.trace_files import read_trace
+from coach_exp.pipeline.parts import Parts
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import Planner
+from coach_exp.plots.figures import COLOURS, new_figure
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.estimation import EstimateError, estimate_error
-from coach_exp.results.figures import COLOURS, new_figure
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError, LinkError
 from coach_exp.types.graph import Layer, LayerGraph

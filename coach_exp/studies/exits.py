@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.exit_places import exit_places
-from coach_exp.results.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.figures import COLOURS, new_figure, save_figure
 from coach_exp.results.metrics import Estimate, drop, ratio
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.outcomes import Outcomes
@@ -111,7 +111,7 @@ def study(settings: Mapping[str, Any], directory: Path, display: Display, parts:
     cascade = [cascade_row(answers, threshold) for threshold in wanted.thresholds]
     kept = {"heads": [asdict(r) for r in rows], "cascade": [asdict(r) for r in cascade]}
     (directory / "exits.json").write_text(json.dumps(kept, indent=1) + "\n")
-    tables = [(HEADS, [_head_cells(r) for r in rows]), (SUMS, [_sum_cells(r) for r in cascade])]
+    tables = [(HEADS, [_head_row(r) for r in rows]), (SUMS, [_sum_row(r) for r in cascade])]
     (directory / "exits.md").write_text("\n".join(markdown(*table) for table in tables))
     draw(rows, cascade, directory / "exits.png")
     display.say(text_table(f"exit heads: {parts.subject}", *tables[0]))
@@ -147,7 +147,7 @@ HEADS = ("exit behind", "depth %", "threshold", "answers % of tasks", "right %",
 SUMS = ("threshold", "exits %", "drop, points [95 %]")
 
 
-def _head_cells(row: HeadRow) -> list[str]:
+def _head_row(row: HeadRow) -> list[str]:
     return [
         *(row.layer, f"{100 * row.depth:.0f}", f"{row.threshold:g}", f"{100 * row.answers:.1f}"),
         "–" if row.right is None else f"{100 * row.right:.1f}",
@@ -155,7 +155,7 @@ def _head_cells(row: HeadRow) -> list[str]:
     ]
 
 
-def _sum_cells(row: CascadeRow) -> list[str]:
+def _sum_row(row: CascadeRow) -> list[str]:
     lost = row.drop_points
     return [
         *(f"{row.threshold:g}", f"{100 * row.exits:.1f}"),

@@ -16,9 +16,9 @@ from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import Trace
 from coach_exp.pipeline.end_work import EndWork
 from coach_exp.pipeline.executor import Progress, Setting, execute
+from coach_exp.pipeline.parts import Parts, Sides
 from coach_exp.pipeline.uplink import CloudAddress
 from coach_exp.planner.planning import Planner
-from coach_exp.studies.parts import Parts, Sides
 from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
 from coach_exp.types.method import FixedPlans, Problem
 from coach_exp.types.outcomes import Crossing, Outcomes

@@ -26,15 +26,15 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coach_exp.network.precise import new_loop
 from coach_exp.network.wire_messages import Answer
-from coach_exp.pipeline.cloud_process import CloudProcess
-from coach_exp.pipeline.cloud_settings import CloudSettings
+from coach_exp.pipeline.cloud.process import CloudProcess
+from coach_exp.pipeline.cloud.settings import CloudSettings
 from coach_exp.pipeline.end_work import stops
 from coach_exp.pipeline.executor import Setting
+from coach_exp.pipeline.parts import Parts
 from coach_exp.pipeline.uplink import CloudAddress, Uplink
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.studies.fault_runs import Bench, Outcome, Script, address, stream
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.unreliable import UnreliableLink
 from coach_exp.types.errors import CoachError, LinkError, WireError
@@ -63,7 +63,7 @@ AT_HAND: Final = 4  # tasks that the client to be killed has at the cloud at any
 class Settings(StudySettings):
     """Each fault `runs` times, in streams of `tasks` tasks at `rate_hz`; with several clients each
     has its share of both. A fault begins `from_s` to `until_s` into the stream and lasts for
-    `least_s` to `most_s`. The three times at the end are those of `transport`, but shorter."""
+    `min_s` to `max_s`. The three times at the end are those of `transport`, but shorter."""
 
     kind: Literal["faults"] = "faults"
     faults: tuple[Name, ...] = Field(NAMES, min_length=1)
@@ -73,8 +73,8 @@ class Settings(StudySettings):
     in_flight: PositiveInt = 8
     from_s: PositiveFloat = 0.3
     until_s: PositiveFloat = 0.6
-    least_s: PositiveFloat = 0.2
-    most_s: PositiveFloat = 0.8
+    min_s: PositiveFloat = 0.2
+    max_s: PositiveFloat = 0.8
     stall_s: PositiveFloat = 0.4
     connect_s: PositiveFloat = 2.0
     answer_s: PositiveFloat = 1.0
@@ -92,9 +92,9 @@ class Place:
     random: random.Random
     load_s: float  # that the cloud took until it listened
 
-    def one(self, plan: Plan, script: Script | None, port: int, least_s: float = 0.0) -> Outcome:
-        """One end, for `least_s` at least."""
-        tasks = max(self.settings.tasks, round(least_s * self.settings.rate_hz))
+    def one(self, plan: Plan, script: Script | None, port: int, min_s: float = 0.0) -> Outcome:
+        """One end, for `min_s` at least."""
+        tasks = max(self.settings.tasks, round(min_s * self.settings.rate_hz))
         return self._stream(plan, script, port, tasks, self.settings.rate_hz, self._seed())
 
     def several(self, plan: Plan, clients: int) -> Outcome:
@@ -142,7 +142,7 @@ class Place:
         """A failure that begins and ends at random."""
         given = self.settings
         begin_s = self.random.uniform(given.from_s, given.until_s)
-        lasts_s = self.random.uniform(given.least_s, given.most_s)
+        lasts_s = self.random.uniform(given.min_s, given.max_s)
 
         def script(began_s: float) -> None:
             sleep(max(0.0, began_s + begin_s - monotonic()))
@@ -181,8 +181,8 @@ def _killed(place: Place, plan: Plan) -> Outcome:
 
 def _restarted(place: Place, plan: Plan) -> Outcome:
     """The stream is long enough to see the cloud again, which has to load the model."""
-    least_s = place.settings.until_s + 1.5 * place.load_s + 2.0
-    return place.one(plan, place.at(place.cloud.restart), place.cloud.port, least_s)
+    min_s = place.settings.until_s + 1.5 * place.load_s + 2.0
+    return place.one(plan, place.at(place.cloud.restart), place.cloud.port, min_s)
 
 
 def _stalled(place: Place, plan: Plan) -> Outcome:

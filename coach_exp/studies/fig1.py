@@ -31,10 +31,11 @@ from pydantic import (
 
 from coach_exp.online.calibration import labels
 from coach_exp.online.semantic_cache import SemanticCache, unit_rows
+from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.cost_model import boundaries
+from coach_exp.plots.locality import bits_name, colour_lines, precision_map
 from coach_exp.quant.precision import LEAST, MOST
-from coach_exp.results.locality_pictures import bits_name, colour_lines, precision_map
-from coach_exp.results.metrics import LEAST_FOR_INTERVAL, Estimate
+from coach_exp.results.metrics import MIN_FOR_INTERVAL, Estimate
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
 from coach_exp.studies.locality import (
@@ -46,7 +47,6 @@ from coach_exp.studies.locality import (
     temporal,
     whole_videos,
 )
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
@@ -417,7 +417,7 @@ def _caption_b(found: Findings, settings: Settings) -> str:
         "keep the uncut model's answer, as every larger width does; the centres of the centres "
         "split are embedded with the frames. Right: means over all frames of the split "
         f"({_counted(found.frames.video)}) in the space of the features, lines their 95 % "
-        f"intervals (hollow: below {LEAST_FOR_INTERVAL} videos, none); Spearman's correlation "
+        f"intervals (hollow: below {MIN_FOR_INTERVAL} videos, none); Spearman's correlation "
         f"with the bits {_interval(near)} and {_interval(apart)}."
     )
 

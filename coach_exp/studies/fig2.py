@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import constant
+from coach_exp.pipeline.parts import Parts
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import ObjectiveName, Planner
+from coach_exp.plots.figures import gantt_charts
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
-from coach_exp.results.figures import gantt_charts
 from coach_exp.results.metrics import RESOURCES
 from coach_exp.results.progress import Display
-from coach_exp.studies.parts import Parts
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import (
@@ -44,7 +44,7 @@ from coach_exp.types.method import (
     Decision,
     FixedPlans,
     Link,
-    Moment,
+    Observation,
     Problem,
 )
 from coach_exp.types.plan import Plan, PlanSet
@@ -111,7 +111,7 @@ class _Scripted(FixedPlans):
         super().__init__(plans)
         self._script = script
 
-    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def at_cut(self, task: int, plan: Plan, observation: Observation) -> Decision:
         return self._script[task] if self._script else SEND
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from omegaconf import OmegaConf
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
 from coach_exp.profiling.device import DeviceSpec, analytic
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.progress import Display
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.random_graphs import SHAPES, random_problem
 from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError, InfeasibleError
@@ -42,12 +42,12 @@ OBJECTIVES: tuple[ObjectiveName, ...] = ("paper", "bottleneck", "latency", "weig
 
 
 class Settings(StudySettings):
-    """`graphs`: random ones of each shape, of at most `most_layers` with the input;
+    """`graphs`: random ones of each shape, of at most `max_layers` with the input;
     `architectures`: torchvision's names; `limit`: cuts up to which the exhaustive search runs."""
 
     kind: Literal["gaps"] = "gaps"
     graphs: NonNegativeInt = 300
-    most_layers: PositiveInt = 14
+    max_layers: PositiveInt = 14
     seed: NonNegativeInt = 0
     architectures: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("nx", "tx2")
@@ -130,8 +130,8 @@ def random_problems(shape: str, settings: Settings) -> Iterator[Problem]:
     rng = np.random.default_rng([settings.seed, list(SHAPES).index(shape)])
     for _ in range(settings.graphs):
         while True:
-            drawn = random_problem(rng, shape, int(rng.integers(2, settings.most_layers)))
-            if len(drawn.graph) <= settings.most_layers:
+            drawn = random_problem(rng, shape, int(rng.integers(2, settings.max_layers)))
+            if len(drawn.graph) <= settings.max_layers:
                 break
         yield drawn
 

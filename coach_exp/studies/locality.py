@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coach_exp.online.semantic_cache import unit_rows
-from coach_exp.results.metrics import LEAST_FOR_INTERVAL, Estimate
+from coach_exp.results.metrics import MIN_FOR_INTERVAL, Estimate
 from coach_exp.types.online import Centres
 
 RESAMPLES = 1000
@@ -212,7 +212,7 @@ def _interval(
     statistic: Callable[[Ints], float], videos: int, seed: int
 ) -> tuple[float | None, float | None]:
     """The middle 95 % of what a statistic of drawn videos gives; of few videos none."""
-    if videos < LEAST_FOR_INTERVAL:
+    if videos < MIN_FOR_INTERVAL:
         return None, None
     draws = np.random.default_rng(seed).integers(videos, size=(RESAMPLES, videos))
     low, high = np.nanquantile([statistic(drawn) for drawn in draws], [0.025, 0.975])

@@ -22,12 +22,12 @@ from coach_exp.learning.streams import Correlation
 from coach_exp.network.estimator import Oracle
 from coach_exp.network.trace import constant
 from coach_exp.online.method import Online
+from coach_exp.pipeline.parts import Parts
 from coach_exp.pipeline.simulator import simulate
-from coach_exp.results.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.figures import COLOURS, new_figure, save_figure
 from coach_exp.results.metrics import Estimate, summarise
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.split_draws import Draws, depths, planned
 from coach_exp.types.method import FixedPlans, Problem

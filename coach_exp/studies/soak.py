@@ -22,14 +22,14 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coach_exp.network.trace import random_walk
-from coach_exp.pipeline.cloud_process import CloudProcess
-from coach_exp.pipeline.cloud_settings import CloudSettings
+from coach_exp.pipeline.cloud.process import CloudProcess
+from coach_exp.pipeline.cloud.settings import CloudSettings
 from coach_exp.pipeline.executor import Setting
-from coach_exp.results.figures import COLOURS, new_figure, save_figure
+from coach_exp.pipeline.parts import Parts
+from coach_exp.plots.figures import COLOURS, new_figure, save_figure
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import text_table
 from coach_exp.studies.fault_runs import Bench, Outcome, address, stream
-from coach_exp.studies.parts import Parts
 from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.unreliable import UnreliableLink
 from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
@@ -45,7 +45,7 @@ FAILURE_COLOURS: Final = dict(zip(("cut", "stall", "kill", "trickle"), COLOURS, 
 class Settings(StudySettings):
     """`minutes` in streams of `tasks` tasks at `rate_hz`, a failure about every `pause_s`, each of
     `failure_s` at most; a random walk of the link between the two rates. Memory before `warm_s` is
-    not judged; it may not grow by more than `most_kib_per_min`."""
+    not judged; it may not grow by more than `max_kib_per_min`."""
 
     kind: Literal["soak"] = "soak"
     minutes: PositiveFloat = 30.0
@@ -62,7 +62,7 @@ class Settings(StudySettings):
     answer_s: PositiveFloat = 2.0
     sample_s: PositiveFloat = 2.0
     warm_s: PositiveFloat = 300.0
-    most_kib_per_min: PositiveFloat = 200.0
+    max_kib_per_min: PositiveFloat = 200.0
     seed: NonNegativeInt = 0
 
 
@@ -331,7 +331,7 @@ def _report(
     if lost or totals["wrong"]:
         raise CoachError(f"the soak lost {lost} tasks and has {totals['wrong']} wrong labels")
     growth = max(summary[f"{side}_kib_per_min"][1] for side in ("end", "cloud"))
-    if growth > settings.most_kib_per_min:
+    if growth > settings.max_kib_per_min:
         raise CoachError(f"memory grows by {growth:.0f} KiB a minute at least; something is kept")
     return float(lost)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from coach_exp.learning.dividing import divide
 from coach_exp.learning.streams import Correlation, alike, ordered
 from coach_exp.pipeline.outcomes import RescaledOutcomes, SelectedOutcomes
+from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.cost_model import boundaries
 from coach_exp.planner.planning import Planner
 from coach_exp.quant.precision import SearchedBits
-from coach_exp.studies.parts import Parts
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Calibration, Problem

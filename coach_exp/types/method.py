@@ -68,7 +68,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Moment:
+class Observation:
     """What a controller sees when it is asked; valid during the call only.
 
     `backlog` counts the tasks that were started and are not answered yet, this one excluded;
@@ -112,18 +112,20 @@ class Transfer(NamedTuple):
 class Controller(Protocol):
     """The online half of a method: fresh for every run, asked in the order of time."""
 
-    def choose(self, task: int, moment: Moment) -> Plan:
+    def choose(self, task: int, observation: Observation) -> Plan:
         """The plan of this task, asked before its end part starts."""
 
-    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+    def at_head(
+        self, task: int, plan: Plan, head: DecisionPoint, observation: Observation
+    ) -> Decision:
         """Exit or go on, at an exit head on the end or on the cloud."""
 
-    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def at_cut(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """Exit, or send at how many bits; asked when the last crossing tensor of an
         `after_decision` plan is ready.
         """
 
-    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def gave_up(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """Exit with what the end knows, or go on: the end computes the remaining layers. Asked when
         the link has kept the task for longer than the plan's patience.
         """
@@ -168,7 +170,7 @@ class FixedPlans:
         self._owed = [0.0] * len(plans.plans)
         self._only = plans.plans[0] if len(plans.plans) == 1 else None
 
-    def choose(self, task: int, moment: Moment) -> Plan:
+    def choose(self, task: int, observation: Observation) -> Plan:
         """The plan that is furthest behind its share of the tasks."""
         if self._only is not None:
             return self._only
@@ -177,15 +179,17 @@ class FixedPlans:
         self._owed[behind] -= 1
         return self._plans[behind]
 
-    def at_head(self, task: int, plan: Plan, head: DecisionPoint, moment: Moment) -> Decision:
+    def at_head(
+        self, task: int, plan: Plan, head: DecisionPoint, observation: Observation
+    ) -> Decision:
         """Never exits."""
         return GO_ON
 
-    def at_cut(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def at_cut(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """Sends at the plan's bits."""
         return SEND
 
-    def gave_up(self, task: int, plan: Plan, moment: Moment) -> Decision:
+    def gave_up(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """The end finishes the task."""
         return GO_ON
 

@@ -77,7 +77,7 @@ class SemanticTable:
     the order of growing bits, and the plan's own width, which any task may have, is among them.
     `videos` and `samples` count the calibration split; `loss_points` is what all exits and the
     fewest permitted bits lose on it together, against the plan without an online part.
-    `certified` (by limit) and `least_certified`, the smallest limit that can be, are filled under
+    `certified` (by limit) and `min_certified`, the smallest limit that can be, are filled under
     `budget = guarantee` alone.
     """
 
@@ -91,7 +91,7 @@ class SemanticTable:
     exit_share: float
     loss_points: float
     certified: tuple[Certified, ...] = ()
-    least_certified: Certified | None = None
+    min_certified: Certified | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For `plan.json`; thresholds that admit nothing or everything are null."""
@@ -115,7 +115,7 @@ class SemanticTable:
                 "loss_points": self.loss_points,
             },
             "certified": [_certified(each) for each in self.certified],
-            "least_certified": _certified(self.least_certified) if self.least_certified else None,
+            "min_certified": _certified(self.min_certified) if self.min_certified else None,
         }
 
 

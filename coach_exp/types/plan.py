@@ -103,7 +103,7 @@ class Plan:
     at the cut, None where every task is sent as planned; deciding and packing take `decision_s`,
     which `stage_s.end_s` includes. The plan was made for a link of `link_bps`.
 
-    A task whose last byte has not left the end `patience_s` seconds after its first tensor could
+    A task whose last byte has not left the end `timeout_s` seconds after its first tensor could
     be sent gives up, though not before its end part is over. If the end then has to compute the
     remaining layers itself, that takes `local_s` seconds more.
     """
@@ -121,7 +121,7 @@ class Plan:
     heads: tuple[DecisionPoint, ...] = ()
     decision_s: float = 0.0
     link_bps: float = 0.0
-    patience_s: float = inf
+    timeout_s: float = inf
     local_s: float = 0.0
     evaluations: int = 0
     lower_bound: float | None = None
@@ -155,7 +155,7 @@ class Plan:
             "overlap_s": {"link": self.overlap_s.link_s, "cloud": self.overlap_s.cloud_s},
             "decision_s": self.decision_s,
             "link_bps": self.link_bps,
-            "patience_s": self.patience_s if self.patience_s < inf else None,
+            "timeout_s": self.timeout_s if self.timeout_s < inf else None,
             "local_s": self.local_s,
             "latency_s": self.latency_s,
             "objective": {

@@ -4,19 +4,15 @@ included. The limit is 50 ms.
 python -m pytest tests/benchmarks/test_bench_baselines.py --benchmark-only -o addopts=""
 """
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from helpers.networks import full_size
 
 from baselines.dyno import Dyno
 from baselines.neurosurgeon import Neurosurgeon
 from baselines.pipebalance import PipeBalance
 from coach_exp.types.method import Link
-
-sys.path.append(str(Path(__file__).parents[1]))
-from networks import full_size
 
 METHODS = {
     "ns": Neurosurgeon(name="ns"),

@@ -3,29 +3,25 @@
 python -m pytest tests/benchmarks/test_bench_dads.py --benchmark-only -o addopts=""
 """
 
-import sys
 from dataclasses import replace
 from itertools import cycle
-from pathlib import Path
 
 import pytest
+from helpers.networks import full_size
 
 from baselines.dads import Dads
 from coach_exp.types.method import Link
-
-sys.path.append(str(Path(__file__).parents[1]))
-from networks import full_size
 
 MBPS = (5, 10, 20, 40, 80)
 
 
 @pytest.mark.benchmark(group="replanning")
-@pytest.mark.parametrize("track", ["as_published", "same_codec"])
+@pytest.mark.parametrize("division", ["as_published", "same_codec"])
 @pytest.mark.parametrize(
     ("network", "mode"), [("resnet101", "light"), ("resnet101", "heavy"), ("googlenet", "heavy")]
 )
-def test_planning_again(benchmark, network, mode, track):
-    method = Dads(mode=mode, track=track)
+def test_planning_again(benchmark, network, mode, division):
+    method = Dads(mode=mode, division=division)
     given = method.view(full_size(network))
     links = cycle([Link(1e6 * mbps) for mbps in MBPS])
     method.plan(given)

@@ -11,7 +11,7 @@ import pytest
 from coach_exp.online.scheduler import OnlineController
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.types.feature import task_feature
-from coach_exp.types.method import FixedPlans, Moment
+from coach_exp.types.method import FixedPlans, Observation
 from coach_exp.types.online import Centres, Rung, SemanticTable
 from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import Bubbles, ObjectiveValue, Overlap, Plan, PlanSet, StageTimes
@@ -53,8 +53,8 @@ def plan() -> Plan:
 
 def test_decide(benchmark, tensor, plan):
     controller = OnlineController(FixedPlans(PlanSet((plan,))), "eq11", "exits", None)
-    moment = Moment(0.0, 0, 2e7, 0, Live(tensor))
-    decision = benchmark(controller.at_cut, 0, plan, moment)
+    observation = Observation(0.0, 0, 2e7, 0, Live(tensor))
+    decision = benchmark(controller.at_cut, 0, plan, observation)
     assert decision.action == "send"
 
 

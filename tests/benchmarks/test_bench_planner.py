@@ -3,19 +3,15 @@
 python -m pytest tests/benchmarks/test_bench_planner.py --benchmark-only -o addopts=""
 """
 
-import sys
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 import pytest
+from helpers.graphs import chain, problem
+from helpers.networks import full_size
 
 from coach_exp.planner.planning import Planner
-
-sys.path.append(str(Path(__file__).parents[1]))
-from graphs import chain, problem
-from networks import full_size
 
 BRANCHES = (3, 6, 6, 4)  # layers: 1×1; 1×1 and 3×3; 1×1 and 5×5; pooling and 1×1
 BLOCKS = 9

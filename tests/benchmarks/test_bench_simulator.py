@@ -3,12 +3,11 @@
 python -m pytest tests/benchmarks/test_bench_simulator.py --benchmark-only -o addopts=""
 """
 
-import sys
-from pathlib import Path
 from statistics import median
 from time import process_time
 
 import pytest
+from helpers.graphs import chain
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import random_walk
@@ -17,9 +16,6 @@ from coach_exp.planner.planning import Planner
 from coach_exp.types.method import FixedPlans, Link
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.workload import Workload
-
-sys.path.append(str(Path(__file__).parents[1]))
-from graphs import chain
 
 TASKS = 200_000
 

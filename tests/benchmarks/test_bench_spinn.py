@@ -4,22 +4,18 @@ answers and with those on 1000 calibration samples.
 python -m pytest tests/benchmarks/test_bench_spinn.py --benchmark-only -o addopts=""
 """
 
-import sys
 from dataclasses import replace
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.answers import Answers
+from helpers.networks import full_size
 
 from baselines.spinn import Spinn
 from coach_exp.planner.exit_places import exit_places
 from coach_exp.types.method import Calibration, Link, Problem
 from coach_exp.types.outcomes import ExitAnswer
-
-sys.path.append(str(Path(__file__).parents[1]))
-from answers import Answers
-from networks import full_size
 
 MBPS = (5, 10, 20, 40, 80)
 SAMPLES, CLASSES = 1000, 100

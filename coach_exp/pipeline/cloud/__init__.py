@@ -1,0 +1,1 @@
+"""The cloud of the pipeline: a server, its queue, what it computes."""

@@ -1,0 +1,1 @@
+"""Drawing: pictures of numbers that others computed."""

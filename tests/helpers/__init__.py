@@ -1,0 +1,1 @@
+"""What several test modules need: references, graphs, records, data made on the spot."""

@@ -1,0 +1,142 @@
+"""Every config composes; wrong values are refused with key, value and rule."""
+
+import pytest
+from helpers.paths import CONF
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import open_dict
+
+from coach_exp.setup.config import validated
+from coach_exp.types.errors import ConfigError
+
+OPTIONS = [
+    f"{group.name}={option.stem}"
+    for group in sorted(CONF.iterdir())
+    if group.is_dir()
+    for option in sorted(group.glob("*.yaml"))
+]
+
+
+@pytest.fixture(autouse=True)
+def hydra():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def test_the_defaults_are_valid():
+    config = validated(compose("config"))
+    assert config.job == "run"
+    assert config.bandwidth.mbps == (20, 10, 5)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes(option: str):
+    overrides = [option]
+    if option.endswith("=file"):
+        overrides.append(f"{option.split('=')[0]}.path=some.json")
+    validated(compose("config", overrides=overrides))
+
+
+@pytest.mark.parametrize("method", sorted(p.stem for p in (CONF / "method").glob("*.yaml")))
+def test_every_method_can_be_built_and_carries_its_own_name(method: str):
+    raw = compose("config", overrides=[f"method={method}"])
+    assert instantiate(raw.method, _convert_="all").name == method
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("bandwidth.mbps=-3", r"bandwidth\.mbps = -3: should be greater than 0"),
+        ("bandwidth.mbps=abc", r"bandwidth\.mbps = abc: should be a valid number"),
+        ("bandwidth.mbps=[]", r"bandwidth\.mbps = \[\]: .* at least 1 item"),
+        ("bandwidth.mbps=[20,0]", r"bandwidth\.mbps = \[20, 0\]|bandwidth\.mbps.* greater than 0"),
+        ("precision.bits=0", r"precision\.bits = 0: should be 1, 2, 3"),
+        ("workload.tasks=0", r"workload\.tasks = 0: should be greater than 0"),
+        ("planner.objective=fast", r"planner\.objective = fast: should be 'paper', 'bottleneck'"),
+        ("device.slowdown=0", r"device\.slowdown = 0: should be greater than 0"),
+        ("job=dance", r"job = dance: should be 'run', 'plan'"),
+        ("input.encoding=png", r"input\.encoding = png: should be 'uint8', 'float32'"),
+        ("input.jpeg_quality=0", r"input\.jpeg_quality = 0: should be greater than or equal to 1"),
+        ("input.jpeg_quality=101", r"input\.jpeg_quality = 101: should be less than or equal to"),
+        ("quantizer.kind=zip", r"quantizer.*'uaq', 'bitshuffle_lz4'"),
+        ("quantizer.header_bytes=-1", r"quantizer\.header_bytes = -1: should be greater"),
+        ("t_max_ms=-1", r"t_max_ms = -1: should be greater than 0"),
+        ("+typo=1", r"typo = 1: Extra inputs are not permitted"),
+        ("estimator.weight=0", r"estimator\.weight = 0: should be greater than 0"),
+        ("estimator.weight=1.5", r"estimator\.weight = 1\.5: should be less than or equal to 1"),
+        ("cache.rule=eq12", r"cache\.rule = eq12: should be 'eq11' or 'fill'"),
+        ("cache.limit_points=0", r"cache\.limit_points = 0: should be greater than 0"),
+        ("cache.delta=1", r"cache\.delta = 1: should be less than 1"),
+        ("cache.budget=guarantee", r"cache\.budget = guarantee: .* add cache\.update=none"),
+        ("replan.period_s=0", r"replan\.period_s = 0: should be greater than 0"),
+        ("bandwidth=file", r"bandwidth\.path.*: is not set; it must be given"),
+        ("+bandwidth.typo=1", r"bandwidth\.typo = 1: Extra inputs"),
+        ("transport.kind=carrier", r"transport\.kind = carrier: should be 'simulated', 'loopback'"),
+        ("transport.port=65536", r"transport\.port = 65536: should be less than or equal to 65535"),
+        ("transport.host=''", r"transport\.host = : String should have at least 1 character"),
+        (
+            "transport.replay_s=-1",
+            r"transport\.replay_s = -1: should be greater than or equal to 0",
+        ),
+        ("transport.answer_s=0", r"transport\.answer_s = 0: should be greater than 0"),
+        (
+            "transport.send_buffer_kib=0",
+            r"transport\.send_buffer_kib = 0: should be greater than 0",
+        ),
+        ("transport.max_clients=0", r"transport\.max_clients = 0: should be greater than 0"),
+        ("transport.tls_key=k.pem", r"transport: .* give both transport\.tls_certificate and"),
+        ("+transport.token=abc", r"transport\.token = abc: Extra inputs"),
+        ("compute=dead", r"compute = dead: should be 'profile' or 'live'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_and_rule(override: str, message: str):
+    raw = compose("config", overrides=[override])
+    with pytest.raises(ConfigError, match=message):
+        validated(raw)
+
+
+def test_all_wrong_values_are_named_at_once():
+    raw = compose("config", overrides=["bandwidth.mbps=-3", "precision.bits=0"])
+    with pytest.raises(ConfigError) as refused:
+        validated(raw)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_names_in_tables_are_those_of_folders():
+    raw = compose("config", overrides=["experiment=table2_synthetic"])
+    with open_dict(raw):
+        raw.table.rows["a, b"] = ["method=coach"]
+    with pytest.raises(ConfigError, match=r"table\.rows.*pattern"):
+        validated(raw)
+
+
+def test_a_guarantee_is_of_one_plan():
+    several = ["cache.budget=guarantee", "cache.update=none", "replan=on_change"]
+    with pytest.raises(ConfigError, match="speaks of one plan"):
+        validated(compose("config", overrides=several))
+
+
+@pytest.mark.parametrize("transport", ["remote", "loopback"])
+def test_an_end_with_a_certificate_says_whom_it_trusts(transport: str):
+    own = ["transport.tls_certificate=e.pem", "transport.tls_key=e.key", f"transport={transport}"]
+    with pytest.raises(ConfigError, match=r"tls_authority says who signed the cloud's"):
+        validated(compose("config", overrides=own))
+    validated(compose("config", overrides=["job=serve", *own]))
+    validated(compose("config", overrides=[*own, "transport.tls_authority=ca.pem"]))
+
+
+def test_an_oracle_knows_no_link_that_is_not_shaped():
+    with pytest.raises(ConfigError, match=r"transport: estimator = oracle reads the trace"):
+        validated(compose("config", overrides=["transport=remote", "estimator=oracle"]))
+
+
+def test_a_range_that_is_upside_down_is_refused():
+    raw = compose("config", overrides=["bandwidth=random_walk", "bandwidth.low_mbps=99"])
+    with pytest.raises(ConfigError, match=r"low_mbps = 99.* exceeds high_mbps"):
+        validated(raw)
+
+
+def test_a_clip_that_is_upside_down_is_refused():
+    file = ["bandwidth=file", "bandwidth.path=some.csv", "bandwidth.clip_mbps=[5,2]"]
+    with pytest.raises(ConfigError, match=r"clip_mbps = \[5, 2\]: the low end 5.* exceeds"):
+        validated(compose("config", overrides=file))

@@ -8,7 +8,7 @@ from math import ceil, inf
 
 import numpy as np
 import pytest
-import reference_online as plain
+from helpers import reference_online as plain
 from helpers.answers import Answers
 from helpers.graphs import chain
 from helpers.records import plan as made

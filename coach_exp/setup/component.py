@@ -1,0 +1,216 @@
+"""A component is its class: `_target_` names it, its parameters are its schema.
+
+In: a config group, `{_target_: package.Class, field: value, ...}`. Out: the object, or a
+ConfigError that names every wrong key, its value and the rule. A component of a user's own package
+is read in the same way as ours: any importable class or function will do, and the annotations of
+its parameters, those of pydantic included, are the rules for its values. What only a run knows (the
+link's initial rate, say) a component receives by asking for it: by a parameter of that name.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from coach_exp.types.errors import CoachError, ConfigError
+
+TARGET = "_target_"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A class with its settings, which are checked; `asks` are the facts of the run that it wants.
+
+    Calling it makes the object.
+    """
+
+    key: str
+    target: str
+    make: Callable[..., Any]
+    settings: Mapping[str, Any]
+    asks: frozenset[str]
+
+    def __call__(self, protocol: type | None = None, **facts: Any) -> Any:
+        """The object, with those of the run's `facts` that it asks for.
+
+        Raises ConfigError when the class refuses its settings, or when the object lacks a member of
+        `protocol`, which is what the framework will call.
+        """
+        wanted = {name: facts[name] for name in self.asks if name in facts}
+        try:
+            made = self.make(**self.settings, **wanted)
+        except CoachError as error:
+            raise type(error)(f"{self.key}: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.key}: {self.target} cannot be made: {error}") from error
+        if protocol is not None:
+            _refuse_incomplete(made, protocol, self)
+        return made
+
+
+def read(given: Any, key: str, facts: Iterable[str] = ()) -> Component:
+    """The component that the config holds under `key`, its settings checked, components among
+    them made. `facts` names what the run will give.
+
+    Raises ConfigError naming each wrong key, its value and the rule.
+    """
+    if not isinstance(given, Mapping) or TARGET not in given:
+        raise ConfigError(
+            f"{key} = {given}: a component is a class and its fields; give {key}={{{TARGET}: "
+            "package.Class, ...}, or one of the files of its config group"
+        )
+    target = str(given[TARGET])
+    make = imported(target, f"{key}.{TARGET}")
+    parameters, open_ended = _parameters(make)
+    asked = frozenset(facts) & set(parameters)
+    rules = {name: rule for name, rule in parameters.items() if name not in asked}
+    values = {name: value for name, value in given.items() if name != TARGET}
+    wrong = [] if open_ended else _unknown(values, rules, key, target)
+    wrong += [
+        f"{key}.{name}: is not set; {target} needs it"
+        for name, rule in rules.items()
+        if rule.required and name not in values
+    ]
+    settings = {}
+    for name, value in values.items():
+        if name in rules or open_ended:
+            try:
+                settings[name] = _checked(value, rules.get(name, ANYTHING).hint, f"{key}.{name}")
+            except ConfigError as error:
+                wrong.append(str(error))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return Component(key, target, make, settings, asked)
+
+
+def built(given: Any, key: str, protocol: type | None = None) -> Any:
+    """The object of a component that needs no facts of the run. Raises ConfigError as `read`."""
+    return read(given, key)(protocol)
+
+
+def imported(target: str, key: str) -> Callable[..., Any]:
+    """The class or function of this full name. Raises ConfigError when there is none."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{key} = {target}: cannot be imported: {error}; give the full name of a class, and "
+            "run where Python finds its package"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"{key} = {target}: is a {type(found).__name__}, not a class")
+    return found  # type: ignore[no-any-return]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a misspelt name may have meant, in words; all there is where nothing is near.
+
+    >>> nearest("wieght", ["weight", "name"]), nearest("x", ["weight", "name"])
+    ("did you mean 'weight'?", 'there are name, weight')
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {', '.join(names)}" if names else "there are none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a parameter's annotation says of its values."""
+
+    hint: Any
+    required: bool
+
+
+ANYTHING = _Rule(Any, False)
+
+
+def _parameters(make: Callable[..., Any]) -> tuple[dict[str, _Rule], bool]:
+    """The named parameters of a class or function, and whether it takes any others as well."""
+    try:
+        given = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # written in C: it will say itself what it refuses
+        return {}, True
+    hints = _hints(make)
+    named = {
+        each.name: _Rule(hints.get(each.name, Any), each.default is inspect.Parameter.empty)
+        for each in given
+        if each.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    }
+    return named, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in given)
+
+
+def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations of the parameters; none where they name what was imported for a type checker."""
+    plain_class = inspect.isclass(make) and not is_dataclass(make)
+    where = make.__init__ if plain_class else make  # type: ignore[misc]
+    try:
+        return get_type_hints(where, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+
+
+def _unknown(
+    values: Mapping[str, Any], rules: Mapping[str, _Rule], key: str, target: str
+) -> list[str]:
+    return [
+        f"{key}.{name} = {value}: {target} has no such field; {nearest(name, rules)}"
+        for name, value in values.items()
+        if name not in rules
+    ]
+
+
+def _checked(value: Any, hint: Any, key: str) -> Any:
+    """The value as its annotation wants it, a component made. Raises ConfigError."""
+    if isinstance(value, Mapping) and TARGET in value:
+        return built(value, key)
+    if isinstance(value, list) and any(isinstance(v, Mapping) and TARGET in v for v in value):
+        return [_checked(each, Any, f"{key}.{k}") for k, each in enumerate(value)]
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValidationError as found:
+        raise ConfigError("\n".join(mistakes(found, key))) from None
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # a dataclass or model, which has a config of its own
+        return TypeAdapter(hint)
+
+
+def mistakes(found: ValidationError, key: str) -> list[str]:
+    """Each wrong value in words: its key below `key`, the value, the rule."""
+    said: dict[str, str] = {}
+    for error in found.errors():
+        place = ".".join([key, *(str(part) for part in error["loc"] if _is_key(part))])
+        shown = (
+            ""
+            if isinstance(error["input"], Mapping | Sequence)
+            and not isinstance(error["input"], str)
+            else f" = {error['input']}"
+        )
+        rule = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        said.setdefault(place, f"{place}{shown}: {rule}")
+    return list(said.values())
+
+
+def _is_key(part: object) -> bool:
+    """Whether a part of pydantic's location is a key of the user's, not a member of a union."""
+    return isinstance(part, int) or (isinstance(part, str) and part.isidentifier())
+
+
+def _refuse_incomplete(made: object, protocol: type, component: Component) -> None:
+    members = [name for name in vars(protocol) if not name.startswith("_")]
+    missing = [name for name in members if not hasattr(made, name)]
+    if missing:
+        raise ConfigError(
+            f"{component.key}.{TARGET} = {component.target}: has no {', '.join(missing)}; see "
+            f"{protocol.__module__}.{protocol.__name__}"
+        )

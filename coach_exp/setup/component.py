@@ -149,7 +149,7 @@ def _parameters(make: Callable[..., Any]) -> tuple[dict[str, _Rule], bool]:
 def _hints(make: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of the parameters; none where they name what was imported for a type checker."""
     plain_class = inspect.isclass(make) and not is_dataclass(make)
-    where = make.__init__ if plain_class else make  # type: ignore[misc]
+    where = make.__init__ if plain_class else make
     try:
         return get_type_hints(where, include_extras=True)
     except (NameError, TypeError):

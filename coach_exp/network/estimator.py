@@ -7,7 +7,9 @@ Every method of a run is fed by the same estimator. In: finished transfers. Out:
 from bisect import bisect_right
 from collections import deque
 from math import inf
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from pydantic import Field, PositiveInt
 
 from coach_exp.network.trace import Trace
 from coach_exp.types.errors import ConfigError
@@ -37,7 +39,9 @@ class Ewma:
     6000000.0
     """
 
-    def __init__(self, initial_bps: float, weight: float = 0.3) -> None:
+    def __init__(
+        self, initial_bps: float, weight: Annotated[float, Field(gt=0, le=1)] = 0.3
+    ) -> None:
         if not 0 < weight <= 1:
             raise ConfigError(f"an EWMA's weight of {weight} must be above 0 and at most 1")
         self._bps = initial_bps
@@ -66,7 +70,7 @@ class HarmonicMean:
     5333333
     """
 
-    def __init__(self, initial_bps: float, transfers: int = 5) -> None:
+    def __init__(self, initial_bps: float, transfers: PositiveInt = 5) -> None:
         if transfers < 1:
             raise ConfigError(f"a harmonic mean of {transfers} transfers must be of at least 1")
         self._bps = initial_bps

@@ -5,13 +5,32 @@ at the cut.
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from coach_exp.online.budgets import Limits
 from coach_exp.online.calibration import calibrated
 from coach_exp.online.scheduler import OnlineController
+from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Controller, Problem
 from coach_exp.types.online import Budget, Rule, Update
+from coach_exp.types.outcomes import Width
 from coach_exp.types.plan import PlanSet
+
+
+class OnlinePart(Protocol):
+    """What decides at the cut, whatever the method."""
+
+    @property
+    def decides(self) -> bool:
+        """Whether anything is decided at the cut: if so, sending waits for it."""
+
+    def calibrated(self, problem: Problem, plans: PlanSet) -> PlanSet:
+        """The plans with what is needed to decide; asked where the model has answers."""
+
+    def controller(self, inner: Controller) -> Controller:
+        """The controller of the plans, with decisions at the cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +44,18 @@ class Online:
     adjust: bool = True
     rule: Rule = "eq11"
     update: Update = "exits"
-    count_cap: int | None = None
+    count_cap: PositiveInt | None = None
     budget: Budget = "paper"
-    limit_points: float = 0.5
-    delta: float = 0.1
-    max_bits: int | None = None
+    limit_points: Annotated[float, Field(gt=0, lt=100)] = 0.5
+    delta: Annotated[PositiveFloat, Field(lt=1)] = 0.1
+    max_bits: Width | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget == "guarantee" and self.update != "none":
+            raise ConfigError(
+                "budget = guarantee holds for the centres that were calibrated, not for centres "
+                "that move; add cache.update=none, or use paper or joint"
+            )
 
     @property
     def decides(self) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.method import Controller, Decision, FixedPlans, Observation, Problem, Transfer
 from coach_exp.types.plan import DecisionPoint, Plan, PlanSet
@@ -23,9 +25,9 @@ class Replan:
     the estimate takes over, if the estimate has moved by more than the share `change` since the
     last choice. No rates: the first plan is kept."""
 
-    mbps: tuple[float, ...] = ()
-    period_s: float = 1.0
-    change: float = 0.1
+    mbps: tuple[PositiveFloat, ...] = ()
+    period_s: PositiveFloat = 1.0
+    change: NonNegativeFloat = 0.1
 
     def plans(self, problem: Problem, plan: Callable[[Problem], PlanSet]) -> PlanSet:
         """The plans for the initial rate, which all tasks are expected to run, and the others.

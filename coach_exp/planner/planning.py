@@ -6,7 +6,9 @@ known, a lower bound on the objective of every plan.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
+
+from pydantic import NonNegativeFloat, PositiveInt
 
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.divide_conquer import Moves, Search, divide_conquer
@@ -20,6 +22,14 @@ ObjectiveName = Literal["paper", "bottleneck", "latency", "sum", "weighted"]
 SearchName = Literal["divide_conquer", "exhaustive"]
 
 
+class Planning(Protocol):
+    """Chooses a plan. A planner whose plans are to wait for an online part is a dataclass with a
+    field `release`."""
+
+    def plan(self, problem: Problem) -> Plan:
+        """The best plan it knows. Raises InfeasibleError when no cut satisfies the constraints."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planner:
     """How to plan. `weights` (end, link, cloud) belong to `objective = weighted`; `moves` says how
@@ -30,8 +40,8 @@ class Planner:
     objective: ObjectiveName = "paper"
     release: Release = "per_tensor"
     moves: Moves = "two"
-    limit: int = 2_000_000
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    limit: PositiveInt = 2_000_000
+    weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0, 1.0)
     overlap_limited: bool = True
 
     def plan(self, problem: Problem) -> Plan:

@@ -5,9 +5,9 @@ The file is `{"layers": [{"name": "in", "inputs": [], "end_s": 0, "cloud_s": 0, 
 """
 
 import json
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import NonNegativeInt
 
@@ -34,6 +34,24 @@ class _Entry(Checked):
 
 class _DagFile(Checked):
     layers: tuple[_Entry, ...]
+
+
+class GraphSource(Protocol):
+    """A layer graph that comes with its times, in place of a model."""
+
+    def read(self) -> tuple[LayerGraph, DeviceProfile, DeviceProfile]:
+        """The graph and the profiles of end and cloud. Raises GraphError, ProfileError."""
+
+
+@dataclass(frozen=True, slots=True)
+class DagFile:
+    """A layer graph from a JSON file."""
+
+    path: Path
+
+    def read(self) -> tuple[LayerGraph, DeviceProfile, DeviceProfile]:
+        """What the file says; see `read_dag_file`."""
+        return read_dag_file(self.path)
 
 
 def read_dag_file(path: Path) -> tuple[LayerGraph, DeviceProfile, DeviceProfile]:

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import Field
 
-from coach_exp.profiling.checked_json import Checked, mistakes, read_checked, read_text
+from coach_exp.profiling.checked_json import Checked, read_checked, read_text
 from coach_exp.types.errors import ConfigError, ProfileError
 from coach_exp.types.exits import head_layers
 from coach_exp.types.graph import Layer, LayerGraph
@@ -36,34 +36,6 @@ FREE_KINDS = ("input", "view")
 GRAPH_BYTES_PER_ELEMENT = 4  # layer graphs count bytes in float32
 
 Progress = Callable[[int, int], None]
-
-
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Efficiency(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    conv: Share
-    depthwise: Share
-    linear: Share
-    attention: Share
-    other: Share
-    memory: Share
-
-
-class _Constants(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["analytic"]
-    name: str
-    slowdown: PositiveFloat = 1.0
-    peak_tflops: PositiveFloat
-    memory_gbps: PositiveFloat
-    launch_us: PositiveFloat
-    bytes_per_element: Literal[1, 2, 4]
-    efficiency: _Efficiency
-    fused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,26 +55,6 @@ class DeviceSpec:
     bytes_per_element: int
     efficiency: Mapping[str, float]
     fused: tuple[str, ...] = ()
-
-    @staticmethod
-    def from_config(config: Mapping[str, Any]) -> "DeviceSpec":
-        """From the keys of `conf/device/*.yaml`, which are in human units.
-
-        Raises ConfigError naming each key that is missing, unknown or out of range.
-        """
-        try:
-            given = _Constants.model_validate(dict(config))
-        except ValidationError as found:
-            raise ConfigError(f"device {config.get('name')!r}: {mistakes(found)}") from None
-        return DeviceSpec(
-            name=given.name,
-            peak_flops=given.peak_tflops * 1e12,
-            memory_bytes_per_s=given.memory_gbps * 1e9,
-            launch_s=given.launch_us * 1e-6,
-            bytes_per_element=given.bytes_per_element,
-            efficiency=given.efficiency.model_dump(),
-            fused=given.fused,
-        )
 
     def seconds(self, layer: Layer) -> float:
         """Roofline time of one layer: the slowest of arithmetic, memory and launch.

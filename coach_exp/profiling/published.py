@@ -1,6 +1,6 @@
 """Published latencies beside what the analytic profiles say: the evidence for their constants.
 
-In: `conf/device` and `conf/cloud`, and the figures below, each with its source. Out: the table of
+In: `conf/device`, and the figures below, each with its source. Out: the table of
 docs/devices.md, printed by `python -m coach_exp.profiling.published`.
 """
 
@@ -8,22 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import exp, log
-from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from coach_exp.profiling.device import DeviceSpec, analytic
+from coach_exp.profiling.devices import Analytic, packaged_device
 from coach_exp.types.graph import LayerGraph
 
-CONF = Path(__file__).parents[2] / "conf"
 SPECS = (
-    "device/tx2",
-    "device/tx2_trt16",
-    "device/nx",
-    "device/nx_trt16",
-    "cloud/a6000",
-    "cloud/a6000_trt16",
+    "tx2",
+    "tx2_trt16",
+    "nx",
+    "nx_trt16",
+    "a6000",
+    "a6000_trt16",
 )
 PAPER_MODELS = ("resnet101", "vgg16")
 
@@ -54,45 +50,44 @@ _A100 = "docs.nvidia.com, TensorFlow quantization toolkit, model zoo"
 
 PUBLISHED = (
     *_rows(
-        "device/tx2",
+        "tx2",
         "TensorFlow, with copies to and from the GPU",
         _CLASSIFICATION,
         [("resnet101", 107), ("vgg16", 171), ("resnet50", 63.9), ("mobilenet_v1", 24.4)],
     ),
     *_rows(
-        "device/tx2",
+        "tx2",
         "TensorFlow, MAX-N",
         _TF_TRT,
         [("resnet101", 91.0), ("resnet50", 55.1), ("mobilenet_v1", 17.3)],
     ),
     *_rows(
-        "device/tx2_trt16",
+        "tx2_trt16",
         "TensorRT 3 FP16, with copies to and from the GPU",
         _CLASSIFICATION,
         [("resnet101", 29.9), ("vgg16", 38.2), ("resnet50", 15.7), ("mobilenet_v1", 12.9)],
     ),
     *_rows(
-        "device/tx2_trt16",
+        "tx2_trt16",
         "TensorRT FP16, MAX-N",
         _TF_TRT,
         [("resnet101", 20.6), ("resnet50", 12.5), ("mobilenet_v1", 11.1)],
     ),
-    *_rows("device/nx", "PyTorch FP32", _ART, [("resnet50", 40.4), ("resnet152", 96.2)]),
-    *_rows("device/nx", "PyTorch FP32", _ART_OLD, [("resnet18", 17.9), ("mobilenet_v2", 14.0)]),
-    *_rows("device/nx_trt16", "TensorRT FP16", _ART, [("resnet50", 9.8), ("resnet152", 24.7)]),
-    *_rows(
-        "device/nx_trt16", "TensorRT FP16", _ART_OLD, [("resnet18", 7.0), ("mobilenet_v2", 5.7)]
-    ),
-    *_rows("cloud/a6000", "V100, PyTorch FP32", _V100, [("resnet50", 10.4)]),
-    *_rows("cloud/a6000", "A100, TensorFlow", _A100, [("resnet101", 15.9)]),
-    *_rows("cloud/a6000_trt16", "V100, TensorRT FP16", _V100, [("resnet50", 1.09)]),
+    *_rows("nx", "PyTorch FP32", _ART, [("resnet50", 40.4), ("resnet152", 96.2)]),
+    *_rows("nx", "PyTorch FP32", _ART_OLD, [("resnet18", 17.9), ("mobilenet_v2", 14.0)]),
+    *_rows("nx_trt16", "TensorRT FP16", _ART, [("resnet50", 9.8), ("resnet152", 24.7)]),
+    *_rows("nx_trt16", "TensorRT FP16", _ART_OLD, [("resnet18", 7.0), ("mobilenet_v2", 5.7)]),
+    *_rows("a6000", "V100, PyTorch FP32", _V100, [("resnet50", 10.4)]),
+    *_rows("a6000", "A100, TensorFlow", _A100, [("resnet101", 15.9)]),
+    *_rows("a6000_trt16", "V100, TensorRT FP16", _V100, [("resnet50", 1.09)]),
 )
 
 
 def spec(name: str) -> DeviceSpec:
-    """The constants of `conf/<name>.yaml`."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    return DeviceSpec.from_config(config)
+    """The constants of `conf/device/<name>.yaml`."""
+    device = packaged_device(name)
+    assert isinstance(device, Analytic)
+    return device.spec
 
 
 def predicted_s(model: str, spec: DeviceSpec) -> float:

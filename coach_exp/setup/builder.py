@@ -4,41 +4,28 @@ In: a validated config. Out: a World that every method of a run shares, so that 
 path.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.network import trace as traces
-from coach_exp.network.estimator import Estimator, Ewma, HarmonicMean, Oracle
+from coach_exp.network.estimator import Estimator
+from coach_exp.network.sources import Recorded
 from coach_exp.network.trace import Trace
-from coach_exp.network.trace_files import load_trace
 from coach_exp.online.decision_cost import host_decision_s
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.pipeline.parts import Sides
-from coach_exp.quant.affine import UniformAffine
-from coach_exp.quant.bitshuffle import BitshuffleLz4
-from coach_exp.quant.precision import FixedBits, SearchedBits
-from coach_exp.setup.config import (
-    Analytic,
-    BitshuffleGroup,
-    Config,
-    EwmaGroup,
-    HarmonicGroup,
-    Measured,
-    SearchedPrecision,
-    Steps,
-    TraceFile,
-)
+from coach_exp.profiling.dag_file import GraphSource
+from coach_exp.setup.config import Config
 from coach_exp.setup.sockets import Live, Sockets
+from coach_exp.setup.transport import Runner
 from coach_exp.tracking.provenance import code
+from coach_exp.types.component import TARGET, built, imported
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
 from coach_exp.types.method import Calibration, Link, Problem
@@ -47,6 +34,7 @@ from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.progress import Progress
 
 if TYPE_CHECKING:
+    from coach_exp.learning.footage import DataSet
     from coach_exp.learning.jpeg import Jpeg
     from coach_exp.learning.models import ModelSpec
     from coach_exp.learning.video import Splits
@@ -67,16 +55,13 @@ class World:
     trace: Trace
     samples: NDArray[np.int64] | None
     identity: dict[str, str | None]
-    sockets: Sockets
+    runner: Runner
 
     def estimator(self) -> Estimator:
         """A fresh bandwidth estimator; the link's initial rate stands until the first transfer."""
-        given, initial_bps = self.config.estimator, self.problem.link.bandwidth_bps
-        if isinstance(given, EwmaGroup):
-            return Ewma(initial_bps, given.weight)
-        if isinstance(given, HarmonicGroup):
-            return HarmonicMean(initial_bps, given.transfers)
-        return Oracle(self.trace)
+        facts = {"initial_bps": self.problem.link.bandwidth_bps, "trace": self.trace}
+        estimator: Estimator = self.config.estimator(Estimator, **facts)
+        return estimator
 
     @property
     def true_trace(self) -> Trace | None:
@@ -100,8 +85,11 @@ class Builder:
 
     @property
     def from_file(self) -> bool:
-        """Whether the layer graph comes from a file instead of a model."""
-        return self.config.model.get("kind") == "dag_file"
+        """Whether the layer graph comes with its times instead of from a model."""
+        model = self.config.model
+        if "input_size" in model or TARGET not in model:  # a model, with or without a mistake
+            return False
+        return hasattr(imported(str(model[TARGET]), f"model.{TARGET}"), "read")
 
     @property
     def trained(self) -> bool:
@@ -112,23 +100,36 @@ class Builder:
     def subject(self) -> str:
         """Model and data in a few words, for captions."""
         name = self._spec.target.rpartition(".")[2]
-        return f"{name} on {self.config.data['kind']} at {self._settings.size} pixels"
+        data = type(self._settings).__module__.rpartition(".")[2]
+        return f"{name} on {data} at {self._settings.size} pixels"
 
     def world(self) -> World:
         """Everything a run needs; data and weights only where accuracy is to be measured."""
-        trace, sockets = self.trace(), self.sockets()
-        sockets.reach()
+        trace, runner = self.trace(), self.runner()
+        runner.reach()
         problem = self.problem(trace)  # before any training: a mistake in it must show at once
         outcomes = self._outcomes() if self.trained else None
         samples = self._samples(problem.workload.tasks) if self.trained else None
         problem = replace(problem, outcomes=outcomes, calibration=self.calibration())
-        return World(self.config, problem, trace, samples, self._identity(), sockets)
+        return World(self.config, problem, trace, samples, self._identity(), runner)
+
+    def runner(self) -> Runner:
+        """Runs workloads where the transport leads. Raises ConfigError where nothing can be
+        computed live."""
+        config = self.config
+        if config.compute == "live" and config.transport.kind != "simulated":
+            self._refuse_dead()
+        return config.transport.runner(config, self._live)
 
     def sockets(self) -> Sockets:
-        """Runs over real TCP. Raises ConfigError where nothing can be computed live."""
-        if self.config.compute == "live" and self.config.transport.kind != "simulated":
-            self._refuse_dead()
-        return Sockets(self.config, self._live)
+        """Runs over real TCP. Raises ConfigError for a transport that has none."""
+        runner = self.runner()
+        if not isinstance(runner, Sockets):
+            raise ConfigError(
+                "transport: this job speaks the wire protocol; use transport=loopback, remote or "
+                "simulated"
+            )
+        return runner
 
     def _refuse_dead(self) -> None:
         if not self.trained:
@@ -181,44 +182,17 @@ class Builder:
 
     def trace(self) -> Trace:
         """The link's true rate over time."""
-        given = self.config.bandwidth
-        if isinstance(given, Steps):
-            return traces.steps([1e6 * rate for rate in given.mbps], given.step_s)
-        if isinstance(given, TraceFile):
-            low_mbps, high_mbps = given.clip_mbps or (0.0, inf)
-            return load_trace(
-                given.path,
-                given.format,
-                bin_s=given.bin_s,
-                begin_s=given.begin_s,
-                duration_s=given.duration_s,
-                scale=given.scale,
-                clip_bps=(1e6 * low_mbps, 1e6 * high_mbps),
-                loop=given.loop,
-            )
-        return traces.random_walk(
-            1e6 * given.low_mbps,
-            1e6 * given.high_mbps,
-            given.step_s,
-            given.volatility,
-            given.duration_s,
-            given.seed,
-        )
+        return self.config.bandwidth.trace()
 
-    @cached_property
+    @property
     def codec(self) -> Codec:
         """The quantiser of crossing tensors."""
-        given = self.config.quantizer
-        if isinstance(given, BitshuffleGroup):
-            return BitshuffleLz4(given.header_bytes)
-        return UniformAffine(given.header_bytes, given.per_channel)
+        return self.config.quantizer
 
     def bits(self, input_layer: str) -> BitTable:
         """Widths of crossing tensors; searched only where the model has answers."""
-        given, input_bits = self.config.precision, self.config.input.bits
-        if isinstance(given, SearchedPrecision) and self.trained:
-            return SearchedBits(lambda: self._calib, given.limit_points, input_layer, input_bits)
-        return FixedBits(given.bits, input_layer, input_bits)
+        answers = (lambda: self._calib) if self.trained else None
+        return self.config.precision.table(answers, input_layer, self.config.input.bits)
 
     @property
     def _stream_samples(self) -> int | None:
@@ -236,8 +210,8 @@ class Builder:
         from coach_exp.profiling.capture import capture
 
         sides = (self.config.device, self.config.cloud)
-        measured = any(isinstance(side, Measured) for side in sides)
-        with torch.device("cpu" if measured else "meta"):
+        computed = any(getattr(side, "computes", False) for side in sides)
+        with torch.device("cpu" if computed else "meta"):
             model = self._spec.build(self._classes)
         return capture(model, self._spec.input_shape)
 
@@ -253,35 +227,31 @@ class Builder:
     @cached_property
     def _graph_and_profiles(self) -> tuple[LayerGraph, DeviceProfile, DeviceProfile]:
         if self.from_file:
-            from coach_exp.profiling.dag_file import read_dag_file
-
-            path = self.config.model.get("path")
-            if path is None:
-                raise ConfigError("model.path is not set; give the layer graph's JSON file")
-            return read_dag_file(Path(path))
+            source: GraphSource = built(self.config.model, "model", GraphSource)
+            return source.read()
         return self.captured.graph, self.profile("device"), self.profile("cloud")
 
     def profile(self, side: str) -> DeviceProfile:
         """The profile of `device` or `cloud`, before any slowdown."""
-        from coach_exp.profiling import device
+        device = self.config.device if side == "device" else self.config.cloud
+        with _threads(self.runner().threads):
+            return device.profile(self)
 
-        given = self.config.device if side == "device" else self.config.cloud
-        if isinstance(given, Analytic):
-            spec = device.DeviceSpec.from_config(given.model_dump())
-            return device.analytic(self.captured.graph, spec)
-        if isinstance(given, Measured):
-            with _threads(self.sockets().threads):
-                return device.host_profile(
-                    self.captured,
-                    cache_dir=self.cache / "profiles",
-                    torch_device=given.torch_device,
-                    repeats=given.repeats,
-                    warmup=given.warmup,
-                    decisions=lambda graph: host_decision_s(graph, self.codec),
-                    exits=lambda graph: _host_exit_s(graph, given.torch_device),
-                    progress=lambda done, total: self._progress("profiling layers", done, total),
-                )
-        return device.load_profile(given.path)
+    # --- What a device may ask: `profiling.devices.Site` ----------------------------------------
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of `what` are made."""
+        self._progress(what, done, total)
+
+    def decisions(self, graph: LayerGraph) -> Mapping[str, float]:
+        """Seconds that the online part takes on this machine behind each layer."""
+        return host_decision_s(graph, self.codec)
+
+    def exits(self, graph: LayerGraph, torch_device: str) -> Mapping[str, float]:
+        """Seconds that an early-exit head takes on this machine behind each layer."""
+        from coach_exp.live.exit_cost import host_exit_s
+
+        return host_exit_s(graph, torch_device)
 
     # --- Data and answers -------------------------------------------------------------------------
 
@@ -294,10 +264,11 @@ class Builder:
         return Jpeg(given.jpeg_quality, self._spec.input_size) if given.encoding == "jpeg" else None
 
     @cached_property
-    def _settings(self) -> Any:
-        from coach_exp.learning.datasets import data_settings
+    def _settings(self) -> "DataSet":
+        from coach_exp.learning.footage import DataSet
 
-        return data_settings(self.config.data)
+        settings: DataSet = built(self.config.data, "data", DataSet)
+        return settings
 
     @cached_property
     def _splits(self) -> "Splits":
@@ -314,12 +285,12 @@ class Builder:
     @cached_property
     def weights(self) -> "Weights":
         """The classifier at the data's resolution, trained now if it must be and never was."""
-        from coach_exp.learning.training import Training
         from coach_exp.learning.weights import resolve_weights
 
         spec = replace(self._spec, input_size=self._settings.size)
-        training = Training.of(self.config.training)
-        return resolve_weights(self.config.weights, spec, self._splits.train, training, self.cache)
+        return resolve_weights(
+            self.config.weights, spec, self._splits.train, self.config.training, self.cache
+        )
 
     def calibration(self) -> Calibration | None:
         """What an online part may learn from; the model is trained if it must be, but nothing is
@@ -358,11 +329,9 @@ class Builder:
 
     @property
     def _exit_training(self) -> "ExitTraining":
-        from coach_exp.learning.training import Training
         from coach_exp.live.exit_training import ExitTraining
 
-        splits, settings = self._splits, self.config.exit_training
-        return ExitTraining(splits.train, splits.calib, Training.of(settings, "exit_training"))
+        return ExitTraining(self._splits.train, self._splits.calib, self.config.exit_training)
 
     @cached_property
     def _calib(self) -> "TorchOutcomes":
@@ -384,18 +353,12 @@ class Builder:
     def _identity(self) -> dict[str, str | None]:
         """What besides the config decides the numbers: code, weights, data, and a trace's file."""
         identity = {"code": code().commit}
-        if isinstance(self.config.bandwidth, TraceFile):
+        if isinstance(self.config.bandwidth, Recorded):
             identity["trace"] = sha256(self.config.bandwidth.path.read_bytes()).hexdigest()
         if self.trained:
             identity["weights"] = self.weights.fingerprint
             identity["data"] = self._splits.stream.fingerprint
         return identity
-
-
-def _host_exit_s(graph: LayerGraph, torch_device: str) -> dict[str, float]:
-    from coach_exp.live.exit_cost import host_exit_s  # needed once, and brings torch
-
-    return host_exit_s(graph, torch_device)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """What Hydra knows of the present job, and nothing of what the job does.
 
-In: Hydra's runtime. Out: where to write, whether a sweep runs us, and the config that the same
-command line gives for another method.
+In: a command line, Hydra's runtime. Out: where to write, whether a sweep runs us, and the config
+that the same command line gives with other overrides.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,37 +15,53 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from coach_exp.setup.renamed import refuse_renamed_overrides
 from coach_exp.types.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One job: its directory, name and overrides, and its sweep's directory if there is one."""
+    """One job: its directory, name and overrides, its primary config, and its sweep's directory if
+    there is one."""
 
     directory: Path
     name: str
     overrides: tuple[str, ...]
     sweep: Path | None = None
+    config_name: str = "config"
 
     def with_overrides(self, overrides: Sequence[str]) -> DictConfig:
         """The config of the same command line with further overrides, which win.
 
         Raises ConfigError when one of them does not fit.
         """
+        more = in_hydras_words(overrides)
         try:
-            return compose("config", overrides=[*self.overrides, *overrides])
+            return compose(self.config_name, overrides=[*self.overrides, *more])
         except HydraException as error:
             raise ConfigError(f"{' '.join(overrides)}: {error}") from None
 
     def with_method(self, method: str) -> DictConfig:
         """The config of the same command line with another method."""
-        kept = [o for o in self.overrides if o.split("=")[0].lstrip("+~") != "method"]
-        kept = [o for o in kept if not o.lstrip("+~").startswith("method.")]
+        kept = [o for o in self.overrides if not re.match(r"[+~]*method[.=@]", o)]
         try:
-            return compose("config", overrides=[*kept, f"method={method}"])
+            return compose(self.config_name, overrides=[*kept, f"method={method}"])
         except MissingConfigException as error:
             known = ", ".join(error.options or ())
             raise ConfigError(f"references: no method {method!r}; there are {known}") from None
+
+
+def in_hydras_words(overrides: Iterable[str]) -> list[str]:
+    """Overrides as Hydra takes them: end and cloud are one config group, used twice.
+
+    Raises ConfigError for a key that has another name now.
+
+    >>> in_hydras_words(["cloud=nx", "device=tx2", "cloud.slowdown=2"])
+    ['device@cloud=nx', 'device=tx2', 'cloud.slowdown=2']
+    """
+    given = list(overrides)
+    refuse_renamed_overrides(given)
+    return [re.sub(r"^([+~]*)cloud(?==(?!\{))", r"\1device@cloud", each) for each in given]
 
 
 def invocation() -> Invocation:
@@ -56,4 +73,5 @@ def invocation() -> Invocation:
         name=hydra.job.override_dirname or "default",
         overrides=tuple(hydra.overrides.task),
         sweep=sweep,
+        config_name=hydra.job.config_name or "config",
     )

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,8 @@ from coach_exp.pipeline.executor import Setting, execute
 from coach_exp.pipeline.parts import Sides
 from coach_exp.pipeline.uplink import CloudAddress, TlsFiles, handshake
 from coach_exp.results.progress import Display
-from coach_exp.setup.config import Config, Measured
+from coach_exp.setup.config import Config
+from coach_exp.setup.transport import Loopback, Tcp
 from coach_exp.types.errors import ConfigError, LinkError, WireError
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.plan import PlanSet
@@ -65,10 +66,11 @@ class Live:
 
 @dataclass(frozen=True)
 class Sockets:
-    """Runs over real TCP as `transport` and `compute` say. `live` is asked for with `compute=live`
+    """Runs over real TCP as `given` and `compute` say. `live` is asked for with `compute=live`
     alone."""
 
     config: Config
+    given: Tcp
     live: Callable[[], Live]
 
     @property
@@ -76,7 +78,7 @@ class Sockets:
         """Torch's threads on either side, and when this machine is profiled; None: its own choice.
         Where both sides compute on one machine, each has half the cores: threads that wait for
         each other's cores take a hundred times as long."""
-        if self.config.compute == "live" and self.config.transport.kind == "loopback":
+        if self.config.compute == "live" and self.given.kind == "loopback":
             return max(1, (os.cpu_count() or 2) // 2)
         return None
 
@@ -95,7 +97,7 @@ class Sockets:
         return self._settings_of(self.fingerprint(problem), problem.cloud.device)
 
     def _settings_of(self, fingerprint: str, name: str) -> CloudSettings:
-        given = self.config.transport
+        given = self.given
         return CloudSettings(
             fingerprint=fingerprint,
             host=given.host,
@@ -144,7 +146,7 @@ class Sockets:
     @property
     def _token(self) -> str | None:
         """Of the file, or of the environment; never of the config, which is logged."""
-        path = self.config.transport.token_file
+        path = self.given.token_file
         if path is None:
             return os.environ.get(TOKEN_VARIABLE)
         try:
@@ -152,8 +154,10 @@ class Sockets:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"transport.token_file={path} cannot be read: {error}") from None
         if not lines or not lines[0].strip():
-            raise ConfigError(f"transport.token_file={path}: its first line is empty; the token "
-                              "of both sides stands there")  # fmt: skip
+            raise ConfigError(
+                f"transport.token_file={path}: its first line is empty; the token of both sides "
+                "stands there"
+            )
         return lines[0].strip()
 
     @cached_property
@@ -177,8 +181,8 @@ class Sockets:
     def reach(self) -> None:
         """Where the cloud is remote: raises LinkError if nobody listens there, and ConfigError for
         files that cannot be used, before this machine is profiled and anything is trained."""
-        given = self.config.transport
-        if given.kind != "remote" or self.config.job == "serve":
+        given = self.given
+        if given.kind != "remote" or self.config.job_name == "serve":
             return
         self._address_of(given.port, "", "").tls_context()
         try:
@@ -194,7 +198,7 @@ class Sockets:
     def handshake(self, problem: Problem, plans: PlanSet | None = None) -> None:
         """Where the cloud is remote: raises WireError if it refuses this end or one of its plans,
         before anything long rests on it."""
-        given = self.config.transport
+        given = self.given
         if given.kind == "remote":
             offered = () if plans is None else plans.every
             try:
@@ -219,7 +223,7 @@ class Sockets:
     ) -> Records:
         """Run the workload over sockets. Raises LinkError, WireError, ConfigError before the first
         task where the cloud cannot be had."""
-        if self.config.transport.shaped:
+        if self.given.shaped:
             self._check(trace, plans, display)
         controller, what = method.controller(plans), f"running {method.name}"
         with self._cloud(problem) as port:
@@ -237,10 +241,10 @@ class Sockets:
         display: Display,
     ) -> Records:
         """The same over loopback, stages held, whatever the transport; quietly."""
-        group = self.config.transport.model_copy(update={"kind": "loopback", "shaped": True})
-        group = group.model_copy(update={"host": "127.0.0.1", "token_file": None})
-        here = self.config.model_copy(update={"transport": group, "compute": "profile"})
-        sockets, controller = replace(self, config=here), method.controller(plans)
+        here = {"shaped": True, "host": "127.0.0.1", "token_file": None}
+        given = Loopback(**{**asdict(self.given), **here})
+        config = replace(self.config, transport=given, compute="profile")
+        sockets, controller = replace(self, config=config, given=given), method.controller(plans)
         with sockets._cloud(problem, _nothing) as port:
             run = sockets._execution(problem, plans, port, "repeating over loopback", display)
             return run(controller, trace, estimator, samples=samples, say=_nothing)
@@ -250,7 +254,7 @@ class Sockets:
     ) -> Callable[..., Records]:
         """`execute` on the cloud at `port`, without what only the run knows. Raises ConfigError for
         more tasks in flight than a connection bears."""
-        given, workload = self.config.transport, problem.workload
+        given, workload = self.given, problem.workload
         if workload.places > DEFAULT_LIMITS.open_tasks:
             raise ConfigError(
                 f"workload.in_flight={workload.places}: over sockets at most "
@@ -268,8 +272,8 @@ class Sockets:
     @contextmanager
     def _cloud(self, problem: Problem, say: Callable[[str], None] | None = None) -> Iterator[int]:
         """A cloud to speak with: its port."""
-        if self.config.transport.kind == "remote":
-            yield self.config.transport.port
+        if self.given.kind == "remote":
+            yield self.given.port
             return
         settings = replace(self._cloud_settings(problem), host="127.0.0.1", port=0)
         with CloudProcess(settings, self._maker(problem), say or _cloud_says) as cloud:
@@ -279,7 +283,7 @@ class Sockets:
         return self._address_of(port, self.fingerprint(problem), problem.end.device)
 
     def _address_of(self, port: int, fingerprint: str, client: str) -> CloudAddress:
-        given = self.config.transport
+        given = self.given
         tls = None
         if given.tls_authority is not None:
             tls = TlsFiles(given.tls_authority, given.tls_certificate, given.tls_key)
@@ -348,11 +352,12 @@ def _exit_layers(problem: Problem) -> tuple[str, ...]:
 
 def _torch_device(side: object) -> str:
     """Where a side computes: what was profiled there, else the CPU."""
-    if not isinstance(side, Measured):
+    named = getattr(side, "torch_device", None)
+    if named is None:
         return "cpu"
     from coach_exp.profiling.device import resolved_device
 
-    return str(resolved_device(side.torch_device))
+    return str(resolved_device(named))
 
 
 def _log(words: str) -> None:

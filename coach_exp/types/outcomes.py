@@ -6,10 +6,12 @@ Planner, simulator and online part see numbers, never tensors of a framework.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Width = Literal[1, 2, 3, 4, 5, 6, 7, 8, 16, 32]  # bits of an element
 
 
 @dataclass(frozen=True, slots=True)

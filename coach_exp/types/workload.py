@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from coach_exp.types.errors import ConfigError
+
 WorkloadKind = Literal["single_stream", "saturated", "periodic", "poisson"]
 
 
@@ -26,3 +30,27 @@ class Workload:
     def places(self) -> int:
         """How many tasks may be in flight; a single stream has one."""
         return 1 if self.kind == "single_stream" else self.in_flight
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """A workload whose number of tasks may be left open: without `tasks` it is one pass over the
+    stream split."""
+
+    kind: WorkloadKind
+    tasks: PositiveInt | None = 2000
+    in_flight: PositiveInt = 8
+    rate_hz: PositiveFloat | None = None
+    drop: bool = False
+    seed: NonNegativeInt = 0
+
+    def workload(self, split: int | None) -> Workload:
+        """The workload of so many tasks; `split` is the number of samples in the stream split, None
+        where there is none. Raises ConfigError when that is asked for."""
+        tasks = split if self.tasks is None else self.tasks
+        if tasks is None:
+            raise ConfigError(
+                "workload.tasks = null is one pass over the stream split, and without trained "
+                "weights there is no stream: give a number"
+            )
+        return Workload(self.kind, tasks, self.in_flight, self.rate_hz, self.drop, self.seed)

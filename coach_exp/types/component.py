@@ -8,17 +8,25 @@ link's initial rate, say) a component receives by asking for it: by a parameter 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from coach_exp.types.errors import CoachError, ConfigError
 
 TARGET = "_target_"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Beside `Component` in an annotation: the names of what the run will give."""
+
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +42,21 @@ class Component:
     settings: Mapping[str, Any]
     asks: frozenset[str]
 
-    def __call__(self, protocol: type | None = None, **facts: Any) -> Any:
+    def __call__(self, wanted: type | None = None, /, **facts: Any) -> Any:
         """The object, with those of the run's `facts` that it asks for.
 
-        Raises ConfigError when the class refuses its settings, or when the object lacks a member of
-        `protocol`, which is what the framework will call.
+        Raises ConfigError when the class refuses its settings, or when the object is not one of
+        `wanted`: of that class, or with all members of that protocol.
         """
-        wanted = {name: facts[name] for name in self.asks if name in facts}
+        known = {name: facts[name] for name in self.asks if name in facts}
         try:
-            made = self.make(**self.settings, **wanted)
+            made = self.make(**self.settings, **known)
         except CoachError as error:
-            raise type(error)(f"{self.key}: {error}") from None
+            raise type(error)(_under(self.key, str(error), self.settings)) from None
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.key}: {self.target} cannot be made: {error}") from error
-        if protocol is not None:
-            _refuse_incomplete(made, protocol, self)
+        if wanted is not None:
+            _refuse_other(made, wanted, self)
         return made
 
 
@@ -65,21 +73,31 @@ def read(given: Any, key: str, facts: Iterable[str] = ()) -> Component:
         )
     target = str(given[TARGET])
     make = imported(target, f"{key}.{TARGET}")
+    return of_class(make, {k: v for k, v in given.items() if k != TARGET}, key, facts)
+
+
+def of_class(
+    make: Callable[..., Any], given: Mapping[str, Any], key: str, facts: Iterable[str] = ()
+) -> Component:
+    """The component of a known class with the settings that the config holds under `key`.
+
+    Raises ConfigError as `read`.
+    """
+    target = f"{make.__module__}.{make.__qualname__}"
     parameters, open_ended = _parameters(make)
     asked = frozenset(facts) & set(parameters)
     rules = {name: rule for name, rule in parameters.items() if name not in asked}
-    values = {name: value for name, value in given.items() if name != TARGET}
-    wrong = [] if open_ended else _unknown(values, rules, key, target)
+    wrong = [] if open_ended else _unknown(given, rules, key)
     wrong += [
-        f"{key}.{name}: is not set; {target} needs it"
+        f"{_join(key, name)}: is not set; {target} needs it"
         for name, rule in rules.items()
-        if rule.required and name not in values
+        if rule.required and name not in given
     ]
     settings = {}
-    for name, value in values.items():
+    for name, value in given.items():
         if name in rules or open_ended:
             try:
-                settings[name] = _checked(value, rules.get(name, ANYTHING).hint, f"{key}.{name}")
+                settings[name] = _checked(value, rules.get(name, ANYTHING).hint, _join(key, name))
             except ConfigError as error:
                 wrong.append(str(error))
     if wrong:
@@ -87,9 +105,9 @@ def read(given: Any, key: str, facts: Iterable[str] = ()) -> Component:
     return Component(key, target, make, settings, asked)
 
 
-def built(given: Any, key: str, protocol: type | None = None) -> Any:
+def built(given: Any, key: str, wanted: type | None = None) -> Any:
     """The object of a component that needs no facts of the run. Raises ConfigError as `read`."""
-    return read(given, key)(protocol)
+    return read(given, key)(wanted)
 
 
 def imported(target: str, key: str) -> Callable[..., Any]:
@@ -156,26 +174,52 @@ def _hints(make: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _unknown(
-    values: Mapping[str, Any], rules: Mapping[str, _Rule], key: str, target: str
-) -> list[str]:
+def _under(key: str, message: str, settings: Mapping[str, Any]) -> str:
+    """A class's own words about its settings, under their key.
+
+    >>> _under("cache", "rule = eq12: is unknown", {"rule": "eq12"}), _under("cache", "No.", {})
+    ('cache.rule = eq12: is unknown', 'cache: No.')
+    """
+    told = re.match(r"(\w+) = ", message)
+    if told and told[1] in settings:
+        return _join(key, message)
+    return f"{key}: {message}" if key else message
+
+
+def _unknown(given: Mapping[str, Any], rules: Mapping[str, _Rule], key: str) -> list[str]:
     return [
-        f"{key}.{name} = {value}: {target} has no such field; {nearest(name, rules)}"
-        for name, value in values.items()
+        f"{_join(key, name)}{_shown(value)}: there is no such key; {nearest(name, rules)}"
+        for name, value in given.items()
         if name not in rules
     ]
 
 
 def _checked(value: Any, hint: Any, key: str) -> Any:
     """The value as its annotation wants it, a component made. Raises ConfigError."""
-    if isinstance(value, Mapping) and TARGET in value:
-        return built(value, key)
+    plain, marks = _stripped(hint)
+    if plain is Component:
+        return read(value, key, next((mark.names for mark in marks if isinstance(mark, Facts)), ()))
+    if isinstance(value, Mapping):
+        if get_origin(plain) is Mapping:  # somebody else's to read, later
+            return value
+        if TARGET in value:
+            return built(value, key, plain if inspect.isclass(plain) else None)
+        if inspect.isclass(plain) and is_dataclass(plain):
+            return of_class(plain, value, key)()
     if isinstance(value, list) and any(isinstance(v, Mapping) and TARGET in v for v in value):
         return [_checked(each, Any, f"{key}.{k}") for k, each in enumerate(value)]
     try:
         return _adapter(hint).validate_python(value)
     except ValidationError as found:
         raise ConfigError("\n".join(mistakes(found, key))) from None
+
+
+def _stripped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """An annotation's type, and what `Annotated` says besides."""
+    if get_origin(hint) is Annotated:
+        plain, *marks = get_args(hint)
+        return plain, tuple(marks)
+    return hint, ()
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
@@ -189,16 +233,21 @@ def mistakes(found: ValidationError, key: str) -> list[str]:
     """Each wrong value in words: its key below `key`, the value, the rule."""
     said: dict[str, str] = {}
     for error in found.errors():
-        place = ".".join([key, *(str(part) for part in error["loc"] if _is_key(part))])
-        shown = (
-            ""
-            if isinstance(error["input"], Mapping | Sequence)
-            and not isinstance(error["input"], str)
-            else f" = {error['input']}"
-        )
+        place = _join(key, *(str(part) for part in error["loc"] if _is_key(part)))
         rule = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        said.setdefault(place, f"{place}{shown}: {rule}")
+        missing = error["input"] is None
+        wrong = ": is not set; it must be given" if missing else f"{_shown(error['input'])}: {rule}"
+        said.setdefault(place, place + wrong)
     return list(said.values())
+
+
+def _shown(value: Any) -> str:
+    """A value in an error; whole groups are left out."""
+    return "" if isinstance(value, Mapping) else f" = {value}"
+
+
+def _join(*keys: str) -> str:
+    return ".".join(filter(None, keys))
 
 
 def _is_key(part: object) -> bool:
@@ -206,11 +255,16 @@ def _is_key(part: object) -> bool:
     return isinstance(part, int) or (isinstance(part, str) and part.isidentifier())
 
 
-def _refuse_incomplete(made: object, protocol: type, component: Component) -> None:
-    members = [name for name in vars(protocol) if not name.startswith("_")]
+def _refuse_other(made: object, wanted: type, component: Component) -> None:
+    """Raises ConfigError for an object that is not of the class `wanted`, or lacks a member of it
+    where it is a protocol."""
+    named = f"{component.key}.{TARGET} = {component.target}"
+    rule = f"see {wanted.__module__}.{wanted.__name__}"
+    if not getattr(wanted, "_is_protocol", False):
+        if not isinstance(made, wanted):
+            raise ConfigError(f"{named}: makes a {type(made).__name__}, which does not fit; {rule}")
+        return
+    members = [name for name in vars(wanted) if not name.startswith("_")]
     missing = [name for name in members if not hasattr(made, name)]
     if missing:
-        raise ConfigError(
-            f"{component.key}.{TARGET} = {component.target}: has no {', '.join(missing)}; see "
-            f"{protocol.__module__}.{protocol.__name__}"
-        )
+        raise ConfigError(f"{named}: has no {', '.join(missing)}; {rule}")

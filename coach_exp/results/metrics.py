@@ -40,6 +40,15 @@ class Estimate:
     lo: float | None = None
     hi: float | None = None
 
+    def __str__(self) -> str:
+        """
+        >>> print(Estimate(0.5), Estimate(0.5, 0.25, 0.75))
+        0.5 0.5 [0.25, 0.75]
+        """
+        known = self.lo is not None and self.hi is not None
+        interval = f" [{self.lo:.6g}, {self.hi:.6g}]" if known else ""
+        return f"{self.value:.6g}{interval}"
+
     def scaled(self, factor: float) -> "Estimate":
         """The same in another unit.
 
@@ -65,6 +74,11 @@ class Summary(Mapping[str, Estimate]):
 
     def __len__(self) -> int:
         return len(self.metrics)
+
+    def __str__(self) -> str:
+        """A line for each metric: name, value, and its interval where there is one."""
+        width = max(map(len, self.metrics), default=0)
+        return "\n".join(f"{name:{width}}  {each}" for name, each in self.metrics.items())
 
     @staticmethod
     def of(flat: Mapping[str, float]) -> "Summary":

@@ -1,0 +1,50 @@
+"""COACH's command line: compose the config, call the job, return its metric.
+
+`coach`, `python -m coach_exp` and `python run.py` are the same.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on busy cores
+
+import hydra
+from omegaconf import DictConfig
+
+from coach_exp.setup.invocation import in_hydras_words, invocation
+from coach_exp.types.errors import CoachError
+from coach_exp.types.packaged import CONF
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def _run(config: DictConfig) -> float | None:
+    """Run one job. A user's mistake ends with its message; a sweep goes on with its other jobs."""
+    from coach_exp.jobs.start import run_job
+
+    call = invocation()
+    try:
+        return run_job(config, call)
+    except CoachError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if call.sweep is not None:
+            raise error.with_traceback(None) from None
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def main() -> None:
+    """The command line of this process."""
+    if sys.path[0] != os.getcwd():  # a user's own components lie where the command is given
+        sys.path.insert(0, os.getcwd())
+    try:
+        sys.argv[1:] = in_hydras_words(sys.argv[1:])
+    except CoachError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    _run()
+
+
+if __name__ == "__main__":
+    main()

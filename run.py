@@ -14,7 +14,7 @@ from coach_exp.types.errors import CoachError
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> float | None:
     """Run one job. A user's mistake ends with its message; a sweep goes on with its other jobs."""
-    from coach_exp.jobs.jobs import run_job
+    from coach_exp.jobs.start import run_job
     from coach_exp.setup.invocation import invocation
 
     call = invocation()

@@ -28,7 +28,6 @@ from pydantic import (
 
 from coach_exp.network.trace_files import TraceFormat
 from coach_exp.planner.planning import ObjectiveName, SearchName
-from coach_exp.results.report import COLUMNS, USUAL
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.online import Budget, Rule, Update
 from coach_exp.types.plan import Release
@@ -147,12 +146,11 @@ Device = Annotated[Analytic | Measured | ProfileFile, Field(discriminator="kind"
 
 
 class PlannerGroup(_Group):
-    """Settings of the planner; see `planner.planning.Planner`. The objective `pareto` is no number
-    to minimise: job=plan then shows the plans that are best by latency or period."""
+    """Settings of the planner; see `planner.planning.Planner`."""
 
     target: str = Field(alias="_target_")
     search: SearchName
-    objective: ObjectiveName | Literal["pareto"]
+    objective: ObjectiveName
     release: Release
     moves: Literal["one", "two"]
     limit: PositiveInt
@@ -305,77 +303,21 @@ class MethodGroup(_Open):
     name: str
 
 
-class Study(_Open):
-    """A study; its settings are checked by its module in `coach_exp.studies`."""
+class JobGroup(_Open):
+    """What is to be done; see `coach_exp.jobs`."""
 
-    kind: Literal[
-        "budgets",
-        "complexity",
-        "estimators",
-        "exits",
-        "faults",
-        "fig1",
-        "fig2",
-        "gaps",
-        "orders",
-        "soak",
-    ]
+    target: str = Field(alias="_target_")
 
-
-# Such names are those of folders and of parameters in MLflow.
-Name = Annotated[str, Field(pattern=r"^[\w .-]+$")]
-Named = Annotated[Mapping[Name, tuple[str, ...]], Field(min_length=1)]
-
-
-class Table(_Group):
-    """A table of cells, each a run: `groups` × `rows`, both names with the overrides they mean."""
-
-    title: str
-    columns: tuple[str, ...] = Field(USUAL, min_length=1)
-    groups: Named
-    rows: Named
-
-    @field_validator("columns")
-    @classmethod
-    def _known(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in columns if name not in COLUMNS]
-        if unknown:
-            raise ValueError(f"no columns {unknown}; there are {', '.join(COLUMNS)}")
-        return columns
-
-
-class Dynamic(_Group):
-    """Methods sent through the steps of the trace, names with the overrides they mean."""
-
-    methods: Named
-
-
-class Orderings(_Group):
-    """Methods at many settings: `groups` × `mbps` × `methods`; names with their overrides."""
-
-    groups: Named
-    mbps: tuple[PositiveFloat, ...] = Field(min_length=1)
-    methods: Named
-
-
-Job = Literal[
-    "run",
-    "plan",
-    "precision",
-    "profile",
-    "train",
-    "serve",
-    "table",
-    "dynamic",
-    "orderings",
-    "study",
-]
+    @property
+    def serves(self) -> bool:
+        """Whether this process is the cloud."""
+        return self.target == "coach_exp.jobs.serve.Serve"
 
 
 class Config(_Group):
     """The whole config of one job."""
 
-    job: Job
+    job: JobGroup
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device
@@ -394,10 +336,6 @@ class Config(_Group):
     tracking: Tracking
     training: Mapping[str, Any]
     exit_training: Mapping[str, Any]
-    study: Study | None
-    table: Table | None
-    dynamic: Dynamic | None
-    orderings: Orderings | None
     input: Input
     output: Output
     weights: str
@@ -430,7 +368,8 @@ class Config(_Group):
             )
         if transport.tls_certificate is None or transport.tls_authority is not None:
             return transport
-        if info.data.get("job") != "serve" and transport.kind != "simulated":
+        job = info.data.get("job")
+        if not (job and job.serves) and transport.kind != "simulated":
             raise ValueError(
                 "an end speaks TLS where transport.tls_authority says who signed the cloud's "
                 "certificate, and tls_certificate alone would leave it without: give both"
@@ -446,17 +385,6 @@ class Config(_Group):
                 "follow; use estimator=ewma or harmonic, or transport.shaped=true"
             )
         return transport
-
-    @field_validator("planner")
-    @classmethod
-    def _one_plan_is_to_be_chosen(cls, planner: PlannerGroup, info: ValidationInfo) -> PlannerGroup:
-        job = info.data.get("job")
-        if planner.objective == "pareto" and job not in ("plan", None):
-            raise ValueError(
-                f"objective = pareto lists many plans and chooses none, so job={job} cannot run "
-                "one; use job=plan, or objective=paper, bottleneck, latency or weighted"
-            )
-        return planner
 
 
 def validated(config: DictConfig) -> Config:

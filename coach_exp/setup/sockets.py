@@ -178,7 +178,7 @@ class Sockets:
         """Where the cloud is remote: raises LinkError if nobody listens there, and ConfigError for
         files that cannot be used, before this machine is profiled and anything is trained."""
         given = self.config.transport
-        if given.kind != "remote" or self.config.job == "serve":
+        if given.kind != "remote" or self.config.job.serves:
             return
         self._address_of(given.port, "", "").tls_context()
         try:

@@ -12,7 +12,9 @@ import coach_exp as coach
 from baselines.jps import Jps
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-problem = coach.problem(torchvision.models.resnet101(), (3, 224, 224), end="nx", cloud="a6000", mbps=20)
+problem = coach.problem(
+    torchvision.models.resnet101(), (3, 224, 224), end="nx", cloud="a6000", mbps=20
+)
 plans = coach.Coach().plan(problem)
 records = coach.simulate(problem, plans)
 print(records.summary())

@@ -11,24 +11,58 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from omegaconf import DictConfig
-
-from coach_exp.jobs.nested import Nested, Outcome, Parent
-from coach_exp.jobs.single_run import plain, write_json
+from coach_exp.jobs.job import Job
+from coach_exp.jobs.keep import Work, keep
+from coach_exp.jobs.nested import Named, Nested, Outcome, Parent
+from coach_exp.network.sources import Steps
 from coach_exp.plots.online import adaptation_plot
 from coach_exp.results.adaptation import HEADS, AdaptedStep, Window, adapted, step_rows, windows
-from coach_exp.results.progress import Display
-from coach_exp.results.tables import markdown, text_table
-from coach_exp.setup.builder import Builder
-from coach_exp.setup.config import Config, Steps
+from coach_exp.results.findings import Findings, Table
 from coach_exp.setup.invocation import Invocation
-from coach_exp.tracking import tracker as tracking
 from coach_exp.types.errors import CoachError, ConfigError
 from coach_exp.types.task import Records
 
 
 class TooShortError(ConfigError):
     """A run that ends before the steps do, or steps without an answer."""
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """`methods` are sent through the steps of the trace: names with the overrides they mean."""
+
+    methods: Named
+
+    def __call__(self, job: Job) -> float | None:
+        """Returns the number of methods measured."""
+        trace = _steps(job)
+        runs = {
+            name: _Runs.of(job.call, name, overrides, trace)
+            for name, overrides in self.methods.items()
+        }
+        title = " → ".join(f"{rate:g}" for rate in trace.mbps)
+        title = f"{title} Mbps, {trace.step_s:g} s each"
+        steps = windows([1e6 * rate for rate in trace.mbps], trace.step_s)
+
+        def find(work: Work) -> Findings:
+            done = _measured(runs, steps, Parent(job, work.run.id))
+            return _findings(title, done, job)
+
+        return keep(job, "dynamic", find, title)
+
+
+def _steps(job: Job) -> Steps:
+    """The trace. Raises ConfigError where there are no steps, or not every task is answered."""
+    given = job.config
+    if not isinstance(given.bandwidth, Steps) or given.workload.drop:
+        raise ConfigError(
+            "job=dynamic compares the steps of a trace, answer by answer; use bandwidth=steps, "
+            "fig5a or fig5b, and workload.drop=false"
+        )
+    return given.bandwidth
+
+
+# --- The runs -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,7 @@ class _Runs:
 
     @staticmethod
     def of(call: Invocation, name: str, overrides: Sequence[str], steps: Steps) -> "_Runs":
-        """Composed and checked before any runs; rates are those of the config, in Mbps."""
+        """Config and checked before any runs; rates are those of the config, in Mbps."""
         fixed = {
             rate: Nested.of(call, f"{name}/static {rate:g} Mbps", [*overrides, _keeps(rate)])
             for rate in steps.mbps
@@ -76,48 +110,24 @@ class _Measured:
         }
 
 
-def dynamic(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
-    """`job=dynamic`; returns the number of methods measured."""
-    if config.dynamic is None:
-        raise ConfigError("job=dynamic needs dynamic.methods; give names and their overrides")
-    if not isinstance(config.bandwidth, Steps) or config.workload.drop:
-        raise ConfigError(
-            "job=dynamic compares the steps of a trace, answer by answer; use bandwidth=steps, "
-            "fig5a or fig5b, and workload.drop=false"
-        )
-    steps = windows([1e6 * rate for rate in config.bandwidth.mbps], config.bandwidth.step_s)
-    methods = {
-        name: _Runs.of(call, name, overrides, config.bandwidth)
-        for name, overrides in config.dynamic.methods.items()
-    }
-    tracker = tracking.open_tracker(config.output.root, **config.tracking.model_dump())
+def _measured(
+    methods: Mapping[str, _Runs], steps: Sequence[Window], parent: Parent
+) -> dict[str, _Measured]:
+    """Every method that can run. Raises TooShortError, and ConfigError where none can."""
     done: dict[str, _Measured] = {}
-    title = " → ".join(f"{rate:g}" for rate in config.bandwidth.mbps)
-    title = f"{title} Mbps, {config.bandwidth.step_s:g} s each"
-    with tracker.run(title, params=plain(raw), tags={"coach.job": "dynamic"}) as run:
-        parent = Parent(call, tracker, run.id, display)
-        for name, runs in methods.items():
-            try:
-                done[name] = _measured(name, runs, steps, parent)
-            except TooShortError:
-                raise
-            except CoachError as error:
-                display.say(f"{name} is left out: {error}")
-        if not done:
-            raise ConfigError("no method could run; the reasons stand above")
-        _report(title, done, call, display)
-        adaptation_plot(
-            {name: each.records for name, each in done.items()},
-            Builder(config, display.progress).trace(),
-            call.directory / "dynamic.png",
-            {name: each.steps for name, each in done.items()},
-        )
-        run.log_files(call.directory / f"dynamic.{kind}" for kind in ("md", "json", "png"))
-    display.say(f"files: {call.directory}")
-    return float(len(done))
+    for name, runs in methods.items():
+        try:
+            done[name] = _of_method(name, runs, steps, parent)
+        except TooShortError:
+            raise
+        except CoachError as error:
+            parent.job.display.say(f"{name} is left out: {error}")
+    if not done:
+        raise ConfigError("no method could run; the reasons stand above")
+    return done
 
 
-def _measured(name: str, runs: _Runs, steps: Sequence[Window], parent: Parent) -> _Measured:
+def _of_method(name: str, runs: _Runs, steps: Sequence[Window], parent: Parent) -> _Measured:
     moving = parent.outcome(runs.moving)
     records = moving.records()
     _refuse_too_short(name, records, steps)
@@ -143,20 +153,27 @@ def _refuse_too_short(name: str, records: Records, steps: Sequence[Window]) -> N
             )
 
 
-def _report(title: str, done: Mapping[str, _Measured], call: Invocation, display: Display) -> None:
-    """The tables of throughputs and of plans, on the screen and as files."""
+# --- What they show -------------------------------------------------------------------------------
+
+
+def _findings(title: str, done: Mapping[str, _Measured], job: Job) -> Findings:
     cells = [step_rows(name, step) for name, each in done.items() for step in each.steps]
     heads, plans = _plans(done)
-    display.say(text_table(title, HEADS, cells))
-    display.say(
-        text_table("cuts: of all tasks through the steps; of each static run", heads, plans)
+    picture = adaptation_plot(
+        {name: each.records for name, each in done.items()},
+        job.builder().trace(),
+        {name: each.steps for name, each in done.items()},
     )
-    (call.directory / "dynamic.md").write_text(
-        f"## {title}\n\n{markdown(HEADS, cells)}\n{markdown(heads, plans)}"
-    )
-    write_json(
-        call.directory / "dynamic.json",
-        {"title": title, "methods": {name: each.as_json() for name, each in done.items()}},
+    return Findings(
+        name="dynamic",
+        tables=(
+            Table(title, HEADS, cells),
+            Table("cuts: of all tasks through the steps; of each static run", heads, plans),
+        ),
+        figures={"dynamic": picture},
+        data={"title": title, "methods": {name: each.as_json() for name, each in done.items()}},
+        metrics={"methods": float(len(done))},
+        value=float(len(done)),
     )
 
 

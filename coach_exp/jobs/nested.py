@@ -1,33 +1,62 @@
-"""Runs within a run: each has a config of its own, and none is made twice.
+"""Runs within a job: each has a config of its own, and none is made twice.
 
 In: the parent's command line and what each run changes of it. Out: the run's metrics and records,
 made now or taken from a finished run of the same config, weights, data and code.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import DictConfig
+from pydantic import AfterValidator, Field
 
-from coach_exp.jobs.single_run import keep, measured, method_of, plain
+from coach_exp.jobs.job import Job
+from coach_exp.jobs.result import measured
+from coach_exp.jobs.run_files import keep_result
 from coach_exp.results import report
 from coach_exp.results.metrics import Summary
-from coach_exp.results.progress import Display
-from coach_exp.setup.builder import Builder
-from coach_exp.setup.config import validated
+from coach_exp.setup.config import Config, validated
 from coach_exp.setup.invocation import Invocation
-from coach_exp.tracking import tracker as tracking
+from coach_exp.tracking.params import config_hash
 from coach_exp.tracking.storage import load_tasks
+from coach_exp.tracking.tracker import Finished, Tracker
+from coach_exp.types.component import TARGET
 from coach_exp.types.task import Records
 
-_ALONE = (
-    "job=run",
-    "table=null",
-    "dynamic=null",
-    "orderings=null",
-)  # what made the parent a parent
+RUN = {TARGET: "coach_exp.jobs.run.Run"}  # what a nested config does, whatever its parent does
+
+
+def _given(names: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    if not names:
+        raise ValueError("nothing is named here; choose one with experiment=NAME")
+    return names
+
+
+# Such names are those of folders and of parameters in MLflow.
+Name = Annotated[str, Field(pattern=r"^[\w .-]+$")]
+Named = Annotated[Mapping[Name, tuple[str, ...]], AfterValidator(_given)]  # the overrides they mean
+
+
+def composed_run(call: Invocation, overrides: Sequence[str]) -> Config:
+    """The config of the parent's command line with further overrides, less what concerns the
+    parent's job alone. Raises ConfigError when one does not fit."""
+    kept = tuple(each for each in call.overrides if not _of_job(each))
+    raw: DictConfig = replace(call, overrides=kept).with_overrides(overrides)
+    raw["job"] = RUN
+    return validated(raw)
+
+
+def _of_job(override: str) -> bool:
+    """Whether an override chooses or changes the job.
+
+    >>> [_of_job(each) for each in ("job=table", "~job.rows.coach", "+job.rows.a=[]", "jobs=1")]
+    [True, True, True, False]
+    """
+    key = override.lstrip("+~").partition("=")[0]
+    return key == "job" or key.startswith("job.")
 
 
 @dataclass(frozen=True)
@@ -35,17 +64,12 @@ class Nested:
     """One run to be made, its config checked; `name` is also where its files go."""
 
     name: str
-    config: DictConfig
+    config: Config
 
     @staticmethod
     def of(call: Invocation, name: str, overrides: Sequence[str]) -> "Nested":
-        """The parent's command line with further overrides, composed and checked.
-
-        Raises ConfigError when one does not fit.
-        """
-        raw = call.with_overrides([*overrides, *_ALONE])
-        validated(raw)
-        return Nested(name, raw)
+        """Config and checked. Raises ConfigError when an override does not fit."""
+        return Nested(name, composed_run(call, overrides))
 
 
 @dataclass(frozen=True)
@@ -60,38 +84,37 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Parent:
-    """The run that holds the others: its command line, its place in the tracker, the screen."""
+    """The job that holds the others, and its run."""
 
-    call: Invocation
-    tracker: tracking.Tracker
-    id: str
-    display: Display
+    job: Job
+    run_id: str
 
     def outcome(self, nested: Nested) -> Outcome:
         """Of a finished run of the same config, or of one made now.
 
         Raises CoachError when it cannot run.
         """
-        directory = self.call.directory / nested.name
-        world = Builder(validated(nested.config), self.display.progress).world()
-        params = plain(nested.config)
-        digest = tracking.config_hash(params, **world.identity)
-        found = self.tracker.finished_run(digest)
+        tracker, display = self.job.tracker, self.job.display
+        directory = self.job.directory / nested.name
+        world = replace(self.job, config=nested.config).builder().world()
+        params = nested.config.plain
+        digest = config_hash(params, **world.identity)
+        found = tracker.finished_run(digest)
         if found is not None and "coach.cut" in found.tags:
-            self.display.say(f"{nested.name}: finished before as run {found.id}, not run again")
-            kept = partial(_fetched, self.tracker, found, directory)
+            display.say(f"{nested.name}: finished before as run {found.id}, not run again")
+            kept = partial(_fetched, tracker, found, directory)
             return Outcome(Summary.of(found.metrics), found.tags["coach.cut"], kept)
-        method = method_of(nested.config)
+        method = nested.config.built_method()
         tags = {"coach.method": method.name, "coach.job": "run", "coach.cell": nested.name}
-        with self.tracker.run(
-            nested.name, config_hash=digest, params=params, tags=tags, parent=self.id
+        with tracker.run(
+            nested.name, config_hash=digest, params=params, tags=tags, parent=self.run_id
         ) as run:
-            result = measured(method, nested.config, world, self.display)
-            keep(result, world, directory, run)
+            result = measured(method, nested.config, world, display)
+            keep_result(result, world, directory, run)
             cut = report.cut(result.records)
             run.log_tags({"coach.cut": cut})
         return Outcome(Summary.of(result.metrics()), cut, lambda: result.records)
 
 
-def _fetched(tracker: tracking.Tracker, found: tracking.Finished, directory: Path) -> Records:
+def _fetched(tracker: Tracker, found: Finished, directory: Path) -> Records:
     return load_tasks(tracker.fetch(found, "tasks.parquet", directory))

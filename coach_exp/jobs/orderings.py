@@ -5,20 +5,24 @@ orderings with the settings that break them; `orderings.md`, `orderings.json`, `
 method that cannot run at a setting is left out there, aloud.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
-from omegaconf import DictConfig
+from pydantic import Field, PositiveFloat
 
-from coach_exp.jobs.single_run import method_of, planned, write_json
+from coach_exp.jobs.job import Job
+from coach_exp.jobs.keep import Work, keep
+from coach_exp.jobs.nested import Named, composed_run
+from coach_exp.jobs.trial import own_view, planned
 from coach_exp.network.estimator import Oracle
 from coach_exp.network.trace import constant
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import ObjectiveName, Planner
-from coach_exp.plots.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.orderings import Curve, rates_figure
 from coach_exp.results import report
+from coach_exp.results.findings import Findings, Table
 from coach_exp.results.metrics import summarise
 from coach_exp.results.orderings import (
     HEADS,
@@ -30,78 +34,79 @@ from coach_exp.results.orderings import (
     verdict_json,
     verdict_row,
 )
-from coach_exp.results.progress import Display
-from coach_exp.results.tables import markdown, text_table
-from coach_exp.setup.builder import Builder
-from coach_exp.setup.config import Config, Orderings, validated
-from coach_exp.setup.invocation import Invocation
-from coach_exp.types.errors import CoachError, ConfigError
+from coach_exp.setup.config import Config
+from coach_exp.types.errors import CoachError
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.profile import DeviceProfile
 
-Methods = Mapping[str, DictConfig]
+Rates = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+Settings = Mapping[str, list[Setting]]
 
 
-def orderings(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
-    """`job=orderings`; returns the number of orderings that are broken somewhere."""
-    wanted = config.orderings
-    if wanted is None:
-        raise ConfigError("job=orderings needs orderings; use experiment=orderings")
-    composed = {
-        group: {
-            name: _composed(call, [*more, *overrides]) for name, overrides in wanted.methods.items()
+@dataclass(frozen=True)
+class Orderings:
+    """`groups` × `mbps` × `methods`; groups and methods are names with the overrides they mean."""
+
+    groups: Named
+    mbps: Rates
+    methods: Named
+
+    def __call__(self, job: Job) -> float | None:
+        """Returns the number of orderings that are broken somewhere."""
+        composed = {
+            group: {
+                name: composed_run(job.call, [*more, *overrides])
+                for name, overrides in self.methods.items()
+            }
+            for group, more in self.groups.items()
         }
-        for group, more in wanted.groups.items()
-    }
-    done: dict[str, list[Setting]] = {}
-    for number, (group, methods) in enumerate(composed.items()):
-        display.progress("settings", number, len(composed))
-        done[group] = list(_settings(group, methods, wanted, display))
-        heads, cells = cost_heads(wanted.mbps), cost_rows(done[group])
-        title = f"{group}: T_e + T_t + T_c, longest stage, answers per second"
-        display.say(text_table(title, heads, cells))
-    display.progress("settings", len(composed), len(composed))
-    verdicts = judged([setting for each in done.values() for setting in each])
-    lines = [verdict_row(verdict) for verdict in verdicts]
-    display.say(text_table("orderings", HEADS, lines))
-    parts = [markdown(HEADS, lines)]
-    parts += [
-        f"### {group}\n\n{markdown(cost_heads(wanted.mbps), cost_rows(settings))}"
-        for group, settings in done.items()
-    ]
-    (call.directory / "orderings.md").write_text("\n".join(parts))
-    kept = {"orderings": [verdict_json(v) for v in verdicts], "costs": _json(done)}
-    write_json(call.directory / "orderings.json", kept)
-    _draw(done, call)
-    display.say(f"files: {call.directory}")
-    return float(sum(bool(verdict.broken) for verdict in verdicts))
+        return keep(job, "orderings", lambda work: self._judged(composed, job, work))
 
-
-def _composed(call: Invocation, overrides: list[str]) -> DictConfig:
-    raw = call.with_overrides([*overrides, "job=run", "orderings=null"])
-    validated(raw)
-    return raw
+    def _judged(
+        self, composed: Mapping[str, Mapping[str, Config]], job: Job, work: Work
+    ) -> Findings:
+        done: dict[str, list[Setting]] = {}
+        costs = []
+        for number, (group, methods) in enumerate(composed.items()):
+            job.display.progress("settings", number, len(composed))
+            done[group] = list(_settings(group, methods, self.mbps, job))
+            title = f"{group}: T_e + T_t + T_c, longest stage, answers per second"
+            table = Table(title, cost_heads(self.mbps), cost_rows(done[group]))
+            costs.append(work.show(table))
+        job.display.progress("settings", len(composed), len(composed))
+        verdicts = judged([setting for each in done.values() for setting in each])
+        broken = float(sum(bool(verdict.broken) for verdict in verdicts))
+        return Findings(
+            name="orderings",
+            tables=(Table("orderings", HEADS, [verdict_row(v) for v in verdicts]), *costs),
+            figures={"orderings": rates_figure({g: _curves(each) for g, each in done.items()})},
+            data={"orderings": [verdict_json(v) for v in verdicts], "costs": _json(done)},
+            metrics={"orderings_broken": broken},
+            value=broken,
+        )
 
 
 def _settings(
-    group: str, methods: Methods, wanted: Orderings, display: Display
+    group: str, methods: Mapping[str, Config], rates_mbps: Sequence[float], job: Job
 ) -> Iterator[Setting]:
-    config = validated(next(iter(methods.values())))
-    builder = Builder(config, display.progress)
+    """One setting for each rate; graph and profiles are the group's, whatever the method."""
+    first = replace(job, config=next(iter(methods.values())))
+    builder = first.builder()
     problem = builder.problem(builder.trace())
-    for mbps in wanted.mbps:
+    equal_payload = first.config.division != "as_published"
+    for mbps in rates_mbps:
         here = replace(problem, link=replace(problem.link, bandwidth_bps=1e6 * mbps))
         costs = {}
-        for name, raw in methods.items():
+        for name, config in methods.items():
             try:
-                costs[name] = _cost(method_of(raw), here)
+                costs[name] = _cost(config.built_method(), here)
             except CoachError as error:
-                display.say(f"{group}, {mbps:g} Mbps: {name} is left out: {error}")
-        yield Setting(group, mbps, config.division != "as_published", costs)
+                job.display.say(f"{group}, {mbps:g} Mbps: {name} is left out: {error}")
+        yield Setting(group, mbps, equal_payload, costs)
 
 
 def _cost(method: Method, problem: Problem) -> Cost:
-    problem = method.view(replace(problem, bits=problem.bits.fresh()))
+    problem = own_view(method, problem)
     plans, planning_s = planned(method, problem)
     trace = constant(problem.link.bandwidth_bps)
     records = simulate(problem, method.controller(plans), trace, Oracle(trace))
@@ -110,7 +115,9 @@ def _cost(method: Method, problem: Problem) -> Cost:
     end_s, link_s, cloud_s = (weights @ stages).tolist()
     no_cloud = DeviceProfile("none", dict.fromkeys(problem.cloud.layer_s, 0.0))
     return Cost(
-        *(end_s, link_s, cloud_s),
+        end_s=end_s,
+        link_s=link_s,
+        cloud_s=cloud_s,
         latency_s=float(weights @ [plan.latency_s for plan in plans.plans]),
         rate_its=summarise(records)["throughput_its"].value,
         min_total_s=_least(problem, "sum"),
@@ -127,7 +134,16 @@ def _least(problem: Problem, objective: ObjectiveName) -> float:
     return planner.plan(problem).objective.value
 
 
-def _json(done: Mapping[str, list[Setting]]) -> dict[str, Any]:
+def _curves(settings: Sequence[Setting]) -> dict[str, Curve]:
+    """Answers per second of each method at the rates where it could run."""
+    names = dict.fromkeys(name for each in settings for name in each.costs)
+    return {
+        name: [(s.mbps, s.costs[name].rate_its) for s in settings if name in s.costs]
+        for name in names
+    }
+
+
+def _json(done: Settings) -> dict[str, Any]:
     return {
         group: [
             {"mbps": s.mbps, "methods": {name: asdict(cost) for name, cost in s.costs.items()}}
@@ -135,29 +151,3 @@ def _json(done: Mapping[str, list[Setting]]) -> dict[str, Any]:
         ]
         for group, settings in done.items()
     }
-
-
-def _draw(done: Mapping[str, list[Setting]], call: Invocation) -> None:
-    """Answers per second against the link's rate: a panel for each setting, a line for each
-    method."""
-    columns = min(4, len(done))
-    rows = -(-len(done) // columns)
-    figure = new_figure(3.6 * columns + 1.5, 2.8 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for panel in panels.flat[len(done) :]:
-        panel.set_axis_off()
-    for panel, (group, settings) in zip(panels.flat, done.items(), strict=False):
-        names = list(dict.fromkeys(name for each in settings for name in each.costs))
-        for k, name in enumerate(names):
-            known = [(s.mbps, s.costs[name].rate_its) for s in settings if name in s.costs]
-            style = ("-", "--", ":")[k // len(COLOURS) % 3]
-            colour = COLOURS[k % len(COLOURS)]
-            panel.plot(*zip(*known, strict=True), style, color=colour, lw=1.2, label=name)
-        panel.set_xscale("log")
-        panel.set_title(group, fontsize=9, loc="left")
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("link (Mbps)", fontsize=9)
-    figure.supylabel("answers per second", fontsize=9)
-    handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    save_figure(figure, call.directory / "orderings.png")

@@ -7,63 +7,83 @@ gone on with. A row that cannot run is left out, aloud.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
-from omegaconf import DictConfig
+from pydantic import AfterValidator
 
-from coach_exp.jobs.nested import Nested, Parent
-from coach_exp.jobs.single_run import plain, write_json
+from coach_exp.jobs.job import Job
+from coach_exp.jobs.keep import Work, from_screen, keep
+from coach_exp.jobs.nested import Named, Nested, Parent
 from coach_exp.plots.agreement import agreement_plot
 from coach_exp.results import agreement, report
-from coach_exp.results.progress import Display
-from coach_exp.setup.config import Config, Table
-from coach_exp.setup.invocation import Invocation
-from coach_exp.tracking import tracker as tracking
+from coach_exp.results.findings import Findings
 from coach_exp.types.errors import CoachError, ConfigError
 
 
-def fill_table(raw: DictConfig, config: Config, call: Invocation, display: Display) -> float:
-    """`job=table`; returns the number of cells filled."""
-    if config.table is None:
-        raise ConfigError("job=table needs a table; choose one with experiment=NAME")
-    groups = {
-        group: {
-            row: Nested.of(call, f"{group}/{row}", [*more, *overrides])
-            for row, overrides in config.table.rows.items()
+def _known(columns: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in columns if name not in report.COLUMNS]
+    if unknown or not columns:
+        raise ValueError(f"no columns {unknown}; there are {', '.join(report.COLUMNS)}")
+    return columns
+
+
+Columns = Annotated[tuple[str, ...], AfterValidator(_known)]
+Cells = Mapping[str, Mapping[str, Nested]]
+Rows = Mapping[str, list[report.Row]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`groups` × `rows` are the cells, both names with the overrides they mean; `columns` are those
+    of `results.report`."""
+
+    title: str
+    columns: Columns
+    groups: Named
+    rows: Named
+
+    def __call__(self, job: Job) -> float | None:
+        """Returns the number of cells filled."""
+        cells = {
+            group: {
+                row: Nested.of(job.call, f"{group}/{row}", [*more, *overrides])
+                for row, overrides in self.rows.items()
+            }
+            for group, more in self.groups.items()
         }
-        for group, more in config.table.groups.items()
-    }
-    tracker = tracking.open_tracker(config.output.root, **config.tracking.model_dump())
-    done: dict[str, list[report.Row]] = {}
-    tags = {"coach.job": "table"}
-    with tracker.run(config.table.title, params=plain(raw), tags=tags) as run:
-        parent = Parent(call, tracker, run.id, display)
-        for group, cells in groups.items():
-            rows = list(_filled(cells, parent))
+        return keep(job, "table", lambda work: self._filled(cells, job, work), self.title)
+
+    def _filled(self, cells: Cells, job: Job, work: Work) -> Findings:
+        parent = Parent(job, work.run.id)
+        done: dict[str, list[report.Row]] = {}
+        tables = []
+        for group, nested in cells.items():
+            rows = list(_rows(nested, parent))
             if rows:
                 done[group] = rows
-                title = f"{config.table.title}: {group}"
-                display.say(report.result_table(rows, title, columns=config.table.columns))
-        files = [call.directory / "table.md", call.directory / "table.json"]
+                title = f"{self.title}: {group}"
+                shown = report.result_table(rows, title, columns=self.columns)
+                tables.append(work.show(from_screen(shown)))
+        if not done:
+            raise ConfigError("no row of the table could run; the reasons stand above")
         found = {
             f"{group}/{row.method}": row.summary for group, rows in done.items() for row in rows
         }
         verdict = agreement.verdict(found)
-        if verdict:
-            display.say(verdict)
-            files.append(call.directory / "agreement.png")
-            agreement_plot(found, files[-1], title=config.table.title)
-        files[0].write_text(_markdown(config.table, done, verdict))
-        write_json(files[1], {group: [_json(row) for row in rows] for group, rows in done.items()})
-        run.log_files(files)
-        if not done:
-            raise ConfigError("no row of the table could run; the reasons stand above")
-    display.say(f"files: {call.directory}")
-    return float(sum(map(len, done.values())))
+        count = float(sum(map(len, done.values())))
+        return Findings(
+            name="table",
+            tables=tuple(tables),
+            figures={"agreement": agreement_plot(found, title=self.title)} if verdict else {},
+            data=_json(done),
+            notes=(verdict,) if verdict else (),
+            metrics={"cells": count},
+            value=count,
+        )
 
 
-def _filled(cells: Mapping[str, Nested], parent: Parent) -> Iterator[report.Row]:
+def _rows(cells: Mapping[str, Nested], parent: Parent) -> Iterator[report.Row]:
     """The rows of a group that can run; a reason that several rows share is given once."""
     said = set()
     for row, cell in cells.items():
@@ -72,23 +92,20 @@ def _filled(cells: Mapping[str, Nested], parent: Parent) -> Iterator[report.Row]
         except CoachError as error:
             reason = "for the same reason" if str(error) in said else str(error)
             said.add(str(error))
-            parent.display.say(f"{cell.name} is left out: {reason}")
+            parent.job.display.say(f"{cell.name} is left out: {reason}")
             continue
         yield report.Row(row, outcome.summary, outcome.cut)
 
 
-def _markdown(table: Table, groups: dict[str, list[report.Row]], verdict: str) -> str:
-    parts = [
-        f"### {group}\n\n{report.markdown_table(rows, table.columns)}"
-        for group, rows in groups.items()
-    ]
-    below = [f"{verdict}\n"] if verdict else []
-    return "\n".join([f"## {table.title}\n", *parts, *below])
-
-
-def _json(row: report.Row) -> dict[str, Any]:
+def _json(groups: Rows) -> dict[str, Any]:
     return {
-        "row": row.method,
-        "cut": row.cut,
-        "metrics": {name: asdict(estimate) for name, estimate in row.summary.items()},
+        group: [
+            {
+                "row": row.method,
+                "cut": row.cut,
+                "metrics": {name: asdict(estimate) for name, estimate in row.summary.items()},
+            }
+            for row in rows
+        ]
+        for group, rows in groups.items()
     }

@@ -95,6 +95,12 @@ class Planner:
         return objectives[self.objective]
 
 
+def own(planning: Planning) -> Planner:
+    """The planner itself where it is ours; for one of a user's own, our default, whose costs and
+    searches then explain and bound that planner's plans."""
+    return planning if isinstance(planning, Planner) else Planner()
+
+
 def settled(problem: Problem, make: Callable[[], PlanSet]) -> PlanSet:
     """The plans that `make` chooses, with settled bit-widths and the evaluations of every round.
 

@@ -1,24 +1,24 @@
 """The picture of how far simulator and sockets disagree, cell by cell of a table.
 
-In: the metrics of each cell by name. Out: a PNG file; grey is what is allowed.
+In: the metrics of each cell by name. Out: a figure; grey is what is allowed.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coach_exp.plots.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.figures import COLOURS, new_figure
 from coach_exp.results.agreement import WITHIN_PERCENT, allowed_latency_ms
 from coach_exp.results.metrics import Estimate, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _ALLOWED = "#E4E4E4"
 
 
-def agreement_plot(cells: Mapping[str, Summary], path: Path, title: str = "") -> None:
-    """Draw the differences of throughput and of mean latency with their intervals, one line a cell,
+def agreement_plot(cells: Mapping[str, Summary], title: str = "") -> "Figure":
+    """The differences of throughput and of mean latency with their intervals, one line a cell,
     for the cells that were run on both sides."""
     both = {
         name: found
@@ -41,7 +41,9 @@ def agreement_plot(cells: Mapping[str, Summary], path: Path, title: str = "") ->
     rates.set_ylim(len(both) - 0.5, -0.5)  # the first on top
     if title:
         rates.set_title(title, loc="left", fontsize=11)
-    save_figure(figure, path)
+    rates.spines[["top", "right"]].set_visible(False)
+    latencies.spines[["top"]].set_visible(False)
+    return figure
 
 
 def _lines(axes: "Axes", differences: Sequence[Estimate], allowed: Sequence[float]) -> None:

@@ -1,19 +1,18 @@
 """Pictures of the online part: what each threshold admits and costs, and how throughput and bits
 follow the link.
 
-In: the table of a plan, or the records of a run. Out: PNG files, and the curves as JSON.
+In: the table of a plan, or the records of a run. Out: figures, and the curves as JSON.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf, isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coach_exp.network.trace import Trace
-from coach_exp.plots.figures import COLOURS, new_figure, save_figure, shade_bandwidth
+from coach_exp.plots.figures import COLOURS, new_figure, shade_bandwidth
 from coach_exp.results.adaptation import AdaptedStep
 from coach_exp.results.metrics import throughput_over_time
 from coach_exp.types.online import SemanticTable
@@ -21,6 +20,7 @@ from coach_exp.types.task import Records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -48,10 +48,8 @@ def curves_json(table: SemanticTable) -> dict[str, Any]:
     }
 
 
-def threshold_curves(
-    table: SemanticTable, path: Path, limit_points: float, title: str = ""
-) -> None:
-    """Draw, against the threshold on separability, the share of calibration tasks above it and what
+def threshold_curves(table: SemanticTable, limit_points: float | None, title: str = "") -> "Figure":
+    """Against the threshold on separability, the share of calibration tasks above it and what
     admitting them loses; one colour for exits and for each width, a dot at the chosen threshold.
     """
     figure = new_figure(10, 5.2)
@@ -66,8 +64,9 @@ def threshold_curves(
             at = inside[-1]
             upper.plot(curve.threshold[at], 100 * curve.share[at], "o", color=colour)
             lower.plot(curve.threshold[at], curve.loss_points[at], "o", color=colour)
-    lower.axhline(limit_points, color="black", lw=0.8, ls=":")
-    lower.text(1.005, limit_points, "ε", transform=lower.get_yaxis_transform(), va="center")
+    if limit_points is not None:
+        lower.axhline(limit_points, color="black", lw=0.8, ls=":")
+        lower.text(1.005, limit_points, "ε", transform=lower.get_yaxis_transform(), va="center")
     lower.set(xlabel="threshold on separability S", ylabel="accuracy lost (points)", xscale="log")
     upper.set(ylabel="tasks above it (%)", ylim=(0, 103))
     if table.curves:
@@ -76,16 +75,18 @@ def threshold_curves(
         f"{table.samples} calibration tasks of {table.videos} videos; dots: the chosen thresholds"
     )
     upper.set_title(f"{title}: {note}" if title else note, loc="left", fontsize=11)
-    save_figure(figure, path)
+    for axes in (upper, lower):
+        axes.spines[["top"]].set_visible(False)
+    upper.spines[["right"]].set_visible(False)
+    return figure
 
 
 def adaptation_plot(
     runs: Mapping[str, Records],
     trace: Trace | None,
-    path: Path,
     steps: Mapping[str, Sequence[AdaptedStep]] | None = None,
-) -> None:
-    """Draw for each method, one below the other: throughput over the shaded bandwidth and its
+) -> "Figure":
+    """For each method, one below the other: throughput over the shaded bandwidth and its
     estimate (the form of Fig. 5), and beside it how its tasks were answered, by width. Without a
     trace the true bandwidth is not known.
 
@@ -118,7 +119,10 @@ def adaptation_plot(
         frameon=False,
         fontsize=9,
     )
-    save_figure(figure, path)
+    for axes in figure.axes:
+        axes.spines[["top"]].set_visible(False)
+    figure.axes[0].spines[["right"]].set_visible(False)
+    return figure
 
 
 def _throughput(

@@ -1,14 +1,13 @@
 """Pictures of a plan: where it cuts the layer graph, how one task and a full pipeline run by it,
 and the front of latency and period.
 
-In: a layer graph, plans, records of a simulated steady state. Out: PNG files. matplotlib is
+In: a layer graph, plans, records of a simulated steady state. Out: figures. matplotlib is
 imported when the first is drawn.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from coach_exp.types.task import Records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 END, CLOUD, LINK = "#56B4E9", "#E69F00", "#D55E00"  # of Okabe and Ito's palette
 TASKS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -54,8 +54,8 @@ class _Item:
     is_block: bool
 
 
-def graph_picture(graph: LayerGraph, plan: Plan, path: Path, title: str = "") -> None:
-    """Draw the top chain line by line with its virtual blocks collapsed; the block that is cut is
+def graph_picture(graph: LayerGraph, plan: Plan, title: str = "") -> "Figure":
+    """The top chain line by line with its virtual blocks collapsed; the block that is cut is
     drawn below, layer by layer."""
     held = graph.end_set(plan.end_layers)
     labels = {
@@ -76,7 +76,7 @@ def graph_picture(graph: LayerGraph, plan: Plan, path: Path, title: str = "") ->
     _legend(panels[0], plan, title)
     if expanded is not None:
         _block(panels[1], graph, expanded, held, labels, width)
-    figure.savefig(path)
+    return figure
 
 
 def _items(graph: LayerGraph) -> list[_Item]:
@@ -322,9 +322,9 @@ class _Bar:
 
 
 def schedule_picture(
-    problem: Problem, plan: Plan, records: Records, path: Path, title: str = "", tasks: int = 6
-) -> None:
-    """Draw one task alone above `tasks` tasks of a simulated stream, from its middle on."""
+    problem: Problem, plan: Plan, records: Records, title: str = "", tasks: int = 6
+) -> "Figure":
+    """One task alone above `tasks` tasks of a simulated stream, from its middle on."""
     figure = new_figure(11, 5.8 + 0.1 * min(len(plan.crossing), _MAX_TENSORS))
     above, below = figure.subplots(2, 1)
     bars = _one_task(problem, plan)
@@ -343,7 +343,7 @@ def schedule_picture(
         fontsize=10,
     )
     _steady(below, problem, records, tasks)
-    figure.savefig(path)
+    return figure
 
 
 def _one_task(problem: Problem, plan: Plan) -> list[_Bar]:
@@ -513,8 +513,8 @@ def simulated_pieces(problem: Problem, records: Records) -> list[list[_Bar]]:
 # --- The front ------------------------------------------------------------------------------------
 
 
-def front_picture(front: Front, path: Path, title: str = "") -> None:
-    """Draw the non-dominated plans, what they dominate, and the boundary plans as faint dots."""
+def front_picture(front: Front, title: str = "") -> "Figure":
+    """The non-dominated plans, what they dominate, and the boundary plans as faint dots."""
     figure = new_figure(12, 5.4)
     axes, beside = figure.subplots(1, 2, width_ratios=(3, 1.2))
     x = [1e3 * plan.latency_s for plan in front.plans]
@@ -545,7 +545,7 @@ def front_picture(front: Front, path: Path, title: str = "") -> None:
     axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines["top"].set_visible(False)
-    figure.savefig(path)
+    return figure
 
 
 def _reach(front: Sequence[float], others: Sequence[float]) -> float:

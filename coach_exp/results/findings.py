@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Text in rows under heads; the first column names the row."""
+    """Text in rows under heads; the first column names the row. `screen` is the same table where a
+    terminal shows it in a form of its own."""
 
     title: str
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
+    screen: "RenderableType | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Findings:
     `tables` are shown and written as one Markdown file, `figures` (matplotlib figures by the name
     of their file, without its ending) as PNG files, `data` as one JSON file. `notes` are sentences
     that belong under the tables, `metrics` numbers by which runs are compared, and `value` is the
-    one that a sweep may optimise.
+    one that a sweep may optimise. `broken` are rules that do not hold, in words: they fail the job,
+    once all of this is written.
     """
 
     name: str
@@ -38,3 +42,4 @@ class Findings:
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     value: float | None = None
+    broken: tuple[str, ...] = ()

@@ -102,6 +102,16 @@ class Config:
         method: Method = built(self.method, "method", Method)
         return method
 
+    def save(self, path: Path) -> None:
+        """Write it as YAML, nothing left to resolve."""
+        OmegaConf.save(OmegaConf.create(dict(self.plain)), path)
+
+    @property
+    def replay_s(self) -> float:
+        """Seconds of a simulated run that are repeated over loopback; 0: none."""
+        transport = self.transport
+        return getattr(transport, "replay_s", 0.0) if transport.kind == "simulated" else 0.0
+
     @property
     def job_name(self) -> str:
         """What the job is called: the module of its class."""

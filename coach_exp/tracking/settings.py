@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
-from coach_exp.tracking.tracker import Tracker, open_tracker
+from coach_exp.tracking.mlflow_tracker import MlflowTracker
+from coach_exp.tracking.provenance import code
+from coach_exp.tracking.store import connect
+from coach_exp.tracking.tracker import NoTracker, Tracker
 
 
 class Tracking(Protocol):
@@ -24,17 +27,20 @@ class Mlflow:
     outputs. `resume`: a finished run of the same config, weights, data and code is not run again.
     """
 
-    kind: ClassVar[str] = "mlflow"
-
     uri: str | None = None
     experiment: str = "coach"
     resume: bool = True
 
     def open(self, outputs: Path) -> Tracker:
-        """The store, initialised if it is new."""
-        return open_tracker(
-            outputs, kind="mlflow", uri=self.uri, experiment=self.experiment, resume=self.resume
-        )
+        """The store, initialised if it is new; runs that dead processes left behind end, as
+        KILLED."""
+        outputs.mkdir(parents=True, exist_ok=True)
+        lock = outputs.resolve() / ".mlflow.lock"
+        uri = self.uri or f"sqlite:///{lock.parent}/mlflow.db"
+        client, experiment_id = connect(uri, self.experiment, lock)
+        tracker = MlflowTracker(client, experiment_id, lock, code(), self.resume)
+        tracker.reap()
+        return tracker
 
     def viewer(self, outputs: Path) -> str:
         """MLflow's own pages."""
@@ -46,11 +52,9 @@ class Mlflow:
 class NoTracking:
     """Files in the run's directory only; nothing is known of earlier runs."""
 
-    kind: ClassVar[str] = "none"
-
     def open(self, outputs: Path) -> Tracker:
         """A tracker that keeps nothing."""
-        return open_tracker(outputs, kind="none")
+        return NoTracker()
 
     def viewer(self, outputs: Path) -> None:
         """Nothing to look at."""

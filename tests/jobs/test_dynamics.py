@@ -7,7 +7,7 @@ import pytest
 from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 
-from coach_exp.jobs.jobs import run_job
+from coach_exp.jobs.start import run_job
 from coach_exp.setup.invocation import Invocation
 from coach_exp.tracking.provenance import Code
 from coach_exp.types.errors import ConfigError
@@ -51,7 +51,7 @@ def job(tmp_path: Path):
             *(f"output.root={tmp_path}", "job=dynamic", "model=dag_file", f"model.path={graph}"),
             *("precision=fixed", "precision.bits=4", "workload.tasks=1500", "tracking=none"),
             *link,
-            *(f"~dynamic.methods.{method}" for method in without),
+            *(f"~job.methods.{method}" for method in without),
             *more,
         )
         run_job(compose("config", overrides=list(given)), Invocation(directory, "test", given))
@@ -79,7 +79,7 @@ def test_a_plan_that_is_kept_loses_what_its_bottleneck_says(job, tmp_path: Path,
     assert "accuracy_drop_points" not in steps[0]["metrics"]
     here = tmp_path / "kept"
     assert {p.name for p in here.iterdir()} == {
-        *(KEPT, "dynamic.json", "dynamic.md", "dynamic.png"),
+        *(KEPT, "dynamic.json", "dynamic.md", "dynamic.png", "summary.json", "provenance.json"),
     }
     assert {p.name for p in (here / KEPT).iterdir()} == {
         *("dynamic", "static 8 Mbps", "static 2 Mbps", "static 1 Mbps"),
@@ -100,7 +100,7 @@ def test_a_plan_that_follows_the_rate_keeps_its_throughput(job):
 
 
 def test_a_method_that_cannot_run_is_left_out_aloud(job, capsys):
-    cloud = "+dynamic.methods.cloud=['method=cloud_only','input.encoding=forbidden']"
+    cloud = "+job.methods.cloud=['method=cloud_only','input.encoding=forbidden']"
     assert set(job("some", cloud)) == {KEPT}
     said = " ".join(capsys.readouterr().out.split())
     assert "cloud is left out: " in said
@@ -119,12 +119,12 @@ def test_a_method_that_cannot_run_is_left_out_aloud(job, capsys):
         ),
         (["bandwidth.step_s=0.003"], r"no task is answered from 0 to 0\.003 s, at 8 Mbps; use a"),
         (["workload=periodic", "workload.drop=true"], r"workload\.drop=false"),
-        (["dynamic=null"], r"job=dynamic needs dynamic\.methods"),
+        (["job.methods=null"], r"job\.methods"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(job, overrides: list[str], message: str):
     with pytest.raises(ConfigError, match=message):
-        job("refused", *overrides, without=() if "dynamic=null" in overrides else METHODS)
+        job("refused", *overrides, without=() if "job.methods=null" in overrides else METHODS)
 
 
 def test_a_trace_without_steps_is_refused(job):
@@ -135,7 +135,7 @@ def test_a_trace_without_steps_is_refused(job):
 def test_a_job_that_is_repeated_takes_everything_from_the_finished_runs(
     job, tmp_path: Path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("coach_exp.tracking.tracker.code", lambda: Code("c0ffee", dirty=False))
+    monkeypatch.setattr("coach_exp.tracking.opening.code", lambda: Code("c0ffee", dirty=False))
     first = job("first", "tracking=mlflow")
     assert "finished before" not in capsys.readouterr().out
     second = job("second", "tracking=mlflow")

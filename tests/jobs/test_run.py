@@ -17,7 +17,7 @@ from helpers.paths import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from coach_exp.jobs.jobs import run_job
+from coach_exp.jobs.start import run_job
 from coach_exp.planner.exit_places import exit_places
 from coach_exp.setup.builder import Builder
 from coach_exp.setup.config import validated
@@ -129,7 +129,7 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
     do(
         here,
         *("job=plan", "model=dag_file", f"model.path={graph}", "precision=fixed"),
-        *("precision.bits=4", "bandwidth.mbps=8", "planner.objective=pareto"),
+        *("precision.bits=4", "bandwidth.mbps=8", "job.pareto=true"),
     )
     front = json.loads((here / "pareto.json").read_text())
     assert [plan["cut"] for plan in front["front"]] == ["in"]
@@ -142,7 +142,7 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("planner.objective=pareto",), "objective = pareto lists many plans and chooses none"),
+        (("planner.objective=pareto",), "planner.objective = pareto: should be 'paper'"),
         (("bandwidth.mbps=-3",), "bandwidth.mbps = -3: should be greater than 0"),
         (("precision.bits=0",), "precision.bits = 0: should be 1, 2"),
         (("method=nope",), "Available options in 'method'"),
@@ -193,10 +193,10 @@ def test_a_table_is_filled_cell_by_cell(tmp_path: Path, hydra, capsys):
 def test_simulator_and_sockets_side_by_side(tmp_path: Path, hydra, capsys):
     here = tmp_path / "table"
     fast, slow = '["method=ns"]', '["method=ns","device.slowdown=10","bandwidth.mbps=10"]'
-    rows = f"table.rows={{fast:{fast},slow:{slow}}}"
-    groups = 'table.groups={all:["transport.max_s=0.2"]}'
+    rows = f"job.rows={{fast:{fast},slow:{slow}}}"
+    groups = 'job.groups={all:["transport.max_s=0.2"]}'
     given = ("weights=none", "workload.tasks=60", "tracking=none")
-    replaced = ("~table.rows", f"+{rows}", "~table.groups", f"+{groups}")
+    replaced = ("~job.rows", f"+{rows}", "~job.groups", f"+{groups}")
     assert do(here, "experiment=calibrate_simulator", *replaced, *given) == 2
     found = json.loads((here / "table.json").read_text())["all"]
     fast, slow = (row["metrics"] for row in found)
@@ -215,7 +215,7 @@ def test_simulator_and_sockets_side_by_side(tmp_path: Path, hydra, capsys):
 
 def test_rows_that_cannot_run_are_left_out_aloud(tmp_path: Path, hydra, capsys):
     here = tmp_path / "table"
-    late = "+table.groups.late=['t_max_ms=0.001']"
+    late = "+job.groups.late=['t_max_ms=0.001']"
     tiny = ("weights=none", "workload.tasks=20", "tracking=none")
     assert do(here, "experiment=table2_synthetic", late, *tiny) == 10
     said = capsys.readouterr().out
@@ -226,13 +226,13 @@ def test_rows_that_cannot_run_are_left_out_aloud(tmp_path: Path, hydra, capsys):
 
 def test_a_table_shows_the_columns_it_names(tmp_path: Path, hydra, capsys):
     here = tmp_path / "table"
-    rows = 'table.rows={end:["method=device_only"],cloud:["method=cloud_only"]}'
+    rows = 'job.rows={end:["method=device_only"],cloud:["method=cloud_only"]}'
     tiny = ("weights=none", "workload.tasks=20", "tracking=none")
-    assert do(here, "experiment=compare", "~table.rows", f"+{rows}", *tiny) == 2
+    assert do(here, "experiment=compare", "~job.rows", f"+{rows}", *tiny) == 2
     heads = (here / "table.md").read_text().splitlines()[4]
     assert "T_e+T_t+T_c ms | makespan/N ms | rate it/s" in heads
     with pytest.raises(ConfigError, match=r"columns.*no columns \['speed'\]; there are method"):
-        do(here, "experiment=compare", "table.columns=[speed]", *tiny)
+        do(here, "experiment=compare", "job.columns=[speed]", *tiny)
 
 
 def test_a_timed_run_leaves_all_its_files(tmp_path: Path, hydra):

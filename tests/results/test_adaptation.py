@@ -76,9 +76,9 @@ def test_the_picture_shows_how_tasks_were_answered_and_the_static_run_where_ther
     ]
     run, trace = records(rows), Trace((0.0, 10.0), (20e6, 10e6))
     steps = tuple(adapted(run, {20e6: run, 10e6: run}, STEPS))
-    adaptation_plot({"coach": run}, trace, tmp_path / "one.png")
+    adaptation_plot({"coach": run}, trace).savefig(tmp_path / "one.png")
     both = {"coach": run, "other": run}
-    adaptation_plot(both, trace, tmp_path / "two.png", dict.fromkeys(both, steps))
+    adaptation_plot(both, trace, dict.fromkeys(both, steps)).savefig(tmp_path / "two.png")
     alone, beside = pixels(tmp_path / "one.png"), pixels(tmp_path / "two.png")
     exits, local, static = COLOURS[1], "#DDDDDD", COLOURS[4]
     for seen in (alone, beside):

@@ -142,8 +142,8 @@ def test_without_sockets_there_is_no_verdict():
 def test_the_picture_shows_what_is_allowed_and_the_cells_of_both_sides(tmp_path: Path):
     grey, blue = "#E4E4E4", "#0072B2"
     one, two = {"a": cell(1, 0.2, 10)}, {"a": cell(1, 0.2, 10), "b": cell(2, 0.5, 10)}
-    agreement_plot(one, tmp_path / "one.png")
-    agreement_plot(two | {"c": Summary({})}, tmp_path / "two.png", title="a table")
+    agreement_plot(one).savefig(tmp_path / "one.png")
+    agreement_plot(two | {"c": Summary({})}, title="a table").savefig(tmp_path / "two.png")
     few, more = (pixels(tmp_path / f"{name}.png") for name in ("one", "two"))
     assert few[grey] > 0
     assert more[blue] > 1.5 * few[blue]

@@ -162,11 +162,11 @@ def stream(problem, plan, **changes):
 
 def test_the_graph_shows_end_cloud_and_what_crosses(tmp_path):
     problem, plan = inside()
-    graph_picture(problem.graph, plan, tmp_path / "cut.png")
+    graph_picture(problem.graph, plan).savefig(tmp_path / "cut.png")
     seen = colours(tmp_path / "cut.png")
     assert min(seen[END], seen[CLOUD], seen[LINK]) > 1000
     only = Planner().plan_for(problem, ["in", "light", "heavy", "add"])
-    graph_picture(problem.graph, only, tmp_path / "only.png")
+    graph_picture(problem.graph, only).savefig(tmp_path / "only.png")
     seen = colours(tmp_path / "only.png")
     assert seen[END] > 10 * seen[CLOUD], "the legend's patch alone has the cloud's colour"
 
@@ -177,13 +177,13 @@ def test_every_closed_end_set_can_be_drawn(tmp_path, shape):
     for number, end_set in enumerate(closed_end_sets(problem)):
         if number in (1, 4):
             plan = Planner(release="after_decision").plan_for(problem, end_set)
-            graph_picture(problem.graph, plan, tmp_path / "graph.png")
+            graph_picture(problem.graph, plan).savefig(tmp_path / "graph.png")
             assert len(colours(tmp_path / "graph.png")) > 10
 
 
 def test_the_schedule_shows_the_stages(tmp_path):
     problem, plan = inside()
-    schedule_picture(problem, plan, stream(problem, plan), tmp_path / "schedule.png")
+    schedule_picture(problem, plan, stream(problem, plan)).savefig(tmp_path / "schedule.png")
     seen = colours(tmp_path / "schedule.png")
     assert min(seen[END], seen[CLOUD], seen[LINK]) > 1000
 
@@ -206,7 +206,7 @@ def test_pieces_are_those_of_the_simulator(release):
 
 
 def test_the_front_is_drawn(tmp_path):
-    front_picture(pareto_front(Planner(), chain(**CHAIN)), tmp_path / "pareto.png")
+    front_picture(pareto_front(Planner(), chain(**CHAIN))).savefig(tmp_path / "pareto.png")
     seen = colours(tmp_path / "pareto.png")
     assert seen["#0072B2"] > 300
     assert seen["#EFEFEF"] > 10_000

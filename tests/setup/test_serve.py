@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from helpers.paths import ROOT
 from hydra import compose, initialize_config_dir
 
-from coach_exp.jobs.jobs import run_job
+from coach_exp.jobs.start import run_job
 from coach_exp.setup.invocation import Invocation
 from coach_exp.types.errors import ConfigError, LinkError, WireError
 

@@ -9,7 +9,7 @@ from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from coach_exp.jobs.jobs import run_job
+from coach_exp.jobs.start import run_job
 from coach_exp.planner.planning import Planner
 from coach_exp.results.estimation import SAMPLES
 from coach_exp.results.progress import Display

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from coach_exp.tracking.opening import open_tracker
 
+from coach_exp.tracking.params import config_hash, flat
 from coach_exp.tracking.provenance import Code
-from coach_exp.tracking.tracker import config_hash, flat, open_tracker
 from coach_exp.types.errors import ConfigError
 
 processes = multiprocessing.get_context("fork")  # children share the imports
@@ -30,7 +31,7 @@ def empty_store(tmp_path_factory):
 
 @pytest.fixture
 def outputs(empty_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("coach_exp.tracking.tracker.code", lambda: CLEAN)
+    monkeypatch.setattr("coach_exp.tracking.opening.code", lambda: CLEAN)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return tmp_path
 
@@ -245,7 +246,7 @@ def test_uncommitted_code_neither_resumes_nor_is_resumed(outputs, monkeypatch, o
     with open_tracker(outputs).run("clean", config_hash="a1"):
         pass
     with monkeypatch.context() as patch:
-        patch.setattr("coach_exp.tracking.tracker.code", lambda: other)
+        patch.setattr("coach_exp.tracking.opening.code", lambda: other)
         with open_tracker(outputs).run("unclean", config_hash="b2"):
             pass
         assert finished("a1") is None
@@ -285,7 +286,7 @@ def test_a_deleted_experiment_is_named_with_the_way_out(outputs, client):
 def test_without_mlflow_nothing_is_imported_or_written(tmp_path):
     program = (
         "import sys, json, pathlib\n"
-        "from coach_exp.tracking.tracker import open_tracker\n"
+        "from coach_exp.tracking.opening import open_tracker\n"
         "tracker = open_tracker(pathlib.Path(sys.argv[1]) / 'outputs', kind='none')\n"
         "with tracker.sweep('s', 'sweep') as parent, tracker.run('one', parent=parent) as run:\n"
         "    run.log_metrics({'x': 1.0})\n"

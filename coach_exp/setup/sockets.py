@@ -30,6 +30,7 @@ from coach_exp.pipeline.cloud.work import CloudWork, ProfileWork
 from coach_exp.pipeline.end_work import EmulatedEnd, EndWork
 from coach_exp.pipeline.executor import Setting, execute
 from coach_exp.pipeline.parts import Sides
+from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress, TlsFiles, handshake
 from coach_exp.results.progress import Display
 from coach_exp.setup.config import Config, Measured
@@ -224,7 +225,7 @@ class Sockets:
         controller, what = method.controller(plans), f"running {method.name}"
         with self._cloud(problem) as port:
             run = self._execution(problem, plans, port, what, display)
-            return run(controller, trace, estimator, samples=samples, say=display.say)
+            return run(Trial(problem, controller, trace, estimator, samples), say=display.say)
 
     def replay(
         self,
@@ -243,13 +244,13 @@ class Sockets:
         sockets, controller = replace(self, config=here), method.controller(plans)
         with sockets._cloud(problem, _nothing) as port:
             run = sockets._execution(problem, plans, port, "repeating over loopback", display)
-            return run(controller, trace, estimator, samples=samples, say=_nothing)
+            return run(Trial(problem, controller, trace, estimator, samples), say=_nothing)
 
     def _execution(
         self, problem: Problem, plans: PlanSet, port: int, what: str, display: Display
     ) -> Callable[..., Records]:
-        """`execute` on the cloud at `port`, without what only the run knows. Raises ConfigError for
-        more tasks in flight than a connection bears."""
+        """`execute` on the cloud at `port`, for a trial and someone to say words to. Raises
+        ConfigError for more tasks in flight than a connection bears."""
         given, workload = self.config.transport, problem.workload
         if workload.places > DEFAULT_LIMITS.open_tasks:
             raise ConfigError(
@@ -258,8 +259,7 @@ class Sockets:
             )
         return partial(
             execute,
-            problem,
-            plans,
+            plans=plans,
             make_end=self._end_maker(problem),
             setting=Setting(self._address(problem, port), given.shaped, given.answer_s),
             progress=lambda done: display.progress(what, done, workload.tasks),

@@ -7,9 +7,9 @@ Out: `plan.json`, `plan.md`, `summary.json`, `graph.png`, `schedule.png`; of the
 from dataclasses import dataclass, replace
 from math import ceil
 
+from coach_exp.jobs.entry import planned
 from coach_exp.jobs.job import Job
 from coach_exp.jobs.keep import from_screen, keep
-from coach_exp.jobs.trial import planned
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import steps
 from coach_exp.pipeline.simulator import simulate

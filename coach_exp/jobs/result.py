@@ -7,7 +7,7 @@ files are made.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from coach_exp.jobs.trial import Trial, own_view, planned
+from coach_exp.jobs.entry import Entry, own_view, planned
 from coach_exp.online.decision_cost import crossing_decision_s
 from coach_exp.planner.certificate import certified
 from coach_exp.planner.planning import own
@@ -18,6 +18,7 @@ from coach_exp.results.plan_metrics import plan_metrics
 from coach_exp.results.progress import Display
 from coach_exp.setup.builder import World
 from coach_exp.setup.config import Config
+from coach_exp.setup.sockets import Sockets
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records
@@ -55,19 +56,19 @@ def measured(method: Method, config: Config, world: World, display: Display) -> 
     plans, planning_s = planned(method, problem)
     plans = certified(own(config.planner), problem, plans)
     world.runner.handshake(problem, plans)
-    trial = Trial(world, method, problem, plans, world.samples)
+    entry = Entry(world, method, problem, plans, world.samples)
     total, transport = problem.workload.tasks, world.config.transport
     simulated, found = None, None
     if transport.kind == "simulated" or transport.shaped:
-        simulated = trial.simulated(
+        simulated = entry.simulated(
             lambda done: display.progress(f"simulating {method.name}", done, total)
         )
     host_s = _host_decision_s(problem, plans)
     if transport.kind != "simulated":
         if simulated is not None and transport.max_s is not None:
-            trial = trial.begun(simulated, transport.max_s)
-            simulated = trial.simulated()
-        records = trial.over_sockets(display)
+            entry = entry.begun(simulated, transport.max_s)
+            simulated = entry.simulated()
+        records = entry.transported(display)
         found = None if simulated is None else _agreed(simulated, records, world)
     else:
         assert simulated is not None
@@ -88,10 +89,12 @@ def measured(method: Method, config: Config, world: World, display: Display) -> 
 def replayed(result: Result, method: Method, world: World, display: Display) -> Summary:
     """The first seconds of a simulated run again, simulated and over loopback: how far the two
     disagree. Raises LinkError where this machine has no loopback to use."""
-    trial = Trial(world, method, own_view(method, world.problem), result.plans, world.samples)
-    trial = trial.begun(result.records, world.config.replay_s)
-    simulated = trial.simulated()
-    return _agreed(simulated, trial.over_loopback(display), world)
+    entry = Entry(world, method, own_view(method, world.problem), result.plans, world.samples)
+    entry = entry.begun(result.records, world.config.replay_s)
+    simulated = entry.simulated()
+    sockets = world.runner
+    assert isinstance(sockets, Sockets), "a run with a replay has sockets"
+    return _agreed(simulated, entry.over_loopback(sockets, display), world)
 
 
 def _agreed(simulated: Records, records: Records, world: World) -> Summary:

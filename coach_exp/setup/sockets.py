@@ -15,10 +15,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from coach_exp.network.estimator import Estimator
 from coach_exp.network.precise import new_loop
 from coach_exp.network.self_check import self_check
 from coach_exp.network.trace import Trace
@@ -30,12 +26,13 @@ from coach_exp.pipeline.cloud.work import CloudWork, ProfileWork
 from coach_exp.pipeline.end_work import EmulatedEnd, EndWork
 from coach_exp.pipeline.executor import Setting, execute
 from coach_exp.pipeline.parts import Sides
+from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress, TlsFiles, handshake
 from coach_exp.results.progress import Display
 from coach_exp.setup.config import Config
 from coach_exp.setup.transport import Loopback, Tcp
 from coach_exp.types.errors import ConfigError, LinkError, WireError
-from coach_exp.types.method import Method, Problem
+from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records
 
@@ -211,49 +208,30 @@ class Sockets:
                     "docs/two-machines.md)"
                 ) from None
 
-    def run(
-        self,
-        method: Method,
-        problem: Problem,
-        plans: PlanSet,
-        trace: Trace,
-        estimator: Estimator,
-        samples: NDArray[np.int64] | None,
-        display: Display,
-    ) -> Records:
+    def run(self, trial: Trial, plans: PlanSet, display: Display) -> Records:
         """Run the workload over sockets. Raises LinkError, WireError, ConfigError before the first
         task where the cloud cannot be had."""
         if self.given.shaped:
-            self._check(trace, plans, display)
-        controller, what = method.controller(plans), f"running {method.name}"
-        with self._cloud(problem) as port:
-            run = self._execution(problem, plans, port, what, display)
-            return run(controller, trace, estimator, samples=samples, say=display.say)
+            self._check(trial.trace, plans, display)
+        with self._cloud(trial.problem) as port:
+            run = self._execution(trial.problem, plans, port, "running over sockets", display)
+            return run(trial, say=display.say)
 
-    def replay(
-        self,
-        method: Method,
-        problem: Problem,
-        plans: PlanSet,
-        trace: Trace,
-        estimator: Estimator,
-        samples: NDArray[np.int64] | None,
-        display: Display,
-    ) -> Records:
-        """The same over loopback, stages held, whatever the transport; quietly."""
+    def replay(self, trial: Trial, plans: PlanSet, display: Display) -> Records:
+        """The same over loopback, stages emulated, whatever the transport; quietly."""
         here = {"shaped": True, "host": "127.0.0.1", "token_file": None}
         given = Loopback(**{**asdict(self.given), **here})
         config = replace(self.config, transport=given, compute="profile")
-        sockets, controller = replace(self, config=config, given=given), method.controller(plans)
-        with sockets._cloud(problem, _nothing) as port:
-            run = sockets._execution(problem, plans, port, "repeating over loopback", display)
-            return run(controller, trace, estimator, samples=samples, say=_nothing)
+        sockets = replace(self, config=config, given=given)
+        with sockets._cloud(trial.problem, _nothing) as port:
+            run = sockets._execution(trial.problem, plans, port, "repeating over loopback", display)
+            return run(trial, say=_nothing)
 
     def _execution(
         self, problem: Problem, plans: PlanSet, port: int, what: str, display: Display
     ) -> Callable[..., Records]:
-        """`execute` on the cloud at `port`, without what only the run knows. Raises ConfigError for
-        more tasks in flight than a connection bears."""
+        """`execute` on the cloud at `port`, for a trial and someone to say words to. Raises
+        ConfigError for more tasks in flight than a connection bears."""
         given, workload = self.given, problem.workload
         if workload.places > DEFAULT_LIMITS.open_tasks:
             raise ConfigError(
@@ -262,8 +240,7 @@ class Sockets:
             )
         return partial(
             execute,
-            problem,
-            plans,
+            plans=plans,
             make_end=self._end_maker(problem),
             setting=Setting(self._address(problem, port), given.shaped, given.answer_s),
             progress=lambda done: display.progress(what, done, workload.tasks),

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from coach_exp.network.estimator import Estimator
-from coach_exp.network.trace import Trace
+from coach_exp.pipeline.trial import Trial
 from coach_exp.results.progress import Display
 from coach_exp.types.errors import ConfigError
-from coach_exp.types.method import Method, Problem
+from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records
 
@@ -41,18 +38,9 @@ class Runner(Protocol):
     def handshake(self, problem: Problem, plans: PlanSet | None = None) -> None:
         """Raises WireError if the other side refuses this one, or one of its plans."""
 
-    def run(
-        self,
-        method: Method,
-        problem: Problem,
-        plans: PlanSet,
-        trace: Trace,
-        estimator: Estimator,
-        samples: NDArray[np.int64] | None,
-        display: Display,
-    ) -> Records:
-        """The records of the workload. Raises CoachError before the first task where it cannot be
-        run."""
+    def run(self, trial: Trial, plans: PlanSet, display: Display) -> Records:
+        """The records of the trial, whose tasks run `plans`. Raises CoachError before the first
+        task where it cannot be run."""
 
 
 class Transport(Protocol):

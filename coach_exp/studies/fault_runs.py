@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import Trace
 from coach_exp.pipeline.end_work import EndWork
-from coach_exp.pipeline.executor import Progress, Setting, execute
+from coach_exp.pipeline.executor import Setting, execute
+from coach_exp.pipeline.executor_tasks import Progress
 from coach_exp.pipeline.parts import Parts, Sides
+from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
@@ -144,8 +146,11 @@ def stream(
     used = trace or bench.trace
     try:
         records = execute(
-            *(problem, PlanSet((plan,)), tally, used, Ewma(used.initial_bps), make_end),
-            *(setting, samples, progress),
+            Trial(problem, tally, used, Ewma(used.initial_bps), samples),
+            PlanSet((plan,)),
+            make_end,
+            setting,
+            progress=progress,
             say=said.append,
         )
     except (LinkError, WireError) as error:

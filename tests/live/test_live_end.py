@@ -23,6 +23,7 @@ from coach_exp.pipeline.cloud.process import CloudProcess
 from coach_exp.pipeline.cloud.settings import CloudSettings
 from coach_exp.pipeline.end_work import stops
 from coach_exp.pipeline.executor import Setting, execute
+from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.objective import Bottleneck
@@ -175,14 +176,10 @@ def test_labels_over_tcp_are_those_of_outcomes_task_by_task(problem, model, data
     make = partial(live_work, WEIGHTS, CODEC, None, threads=1)
     with CloudProcess(settings, make, print) as cloud:
         records = execute(
-            problem,
+            Trial(problem, controller, constant(20e6), Ewma(20e6), samples),
             PlanSet(tuple(plans), (0.25,) * 4),
-            controller,
-            constant(20e6),
-            Ewma(20e6),
             lambda began_s: end_of(model, data, outcomes, began_s=began_s, threads=1),
             Setting(CloudAddress("127.0.0.1", cloud.port, "x")),
-            samples,
         )
     assert sorted(controller.told) == list(range(len(records)))
     assert not records.fallback.any()

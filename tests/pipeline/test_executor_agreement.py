@@ -23,6 +23,7 @@ from coach_exp.pipeline.cloud.work import ProfileWork
 from coach_exp.pipeline.end_work import EmulatedEnd
 from coach_exp.pipeline.executor import Setting, execute
 from coach_exp.pipeline.simulator import simulate
+from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress
 from coach_exp.results.agreement import WITHIN_PERCENT, agreement, allowed_latency_ms
 from coach_exp.types.method import Decision, Link, Problem
@@ -83,14 +84,10 @@ def both(
     samples = np.arange(problem.workload.tasks) % KINDS
     simulated = simulate(problem, Scripted(plans, decide), trace, Ewma(RATE_BPS), samples)
     executed = execute(
-        problem,
+        Trial(problem, Scripted(plans, decide), trace, Ewma(RATE_BPS), samples),
         PlanSet(tuple(plans), tuple(1 / len(plans) for _ in plans)),
-        Scripted(plans, decide),
-        trace,
-        Ewma(RATE_BPS),
         lambda began_s: EmulatedEnd(problem, began_s),
         Setting(CloudAddress("127.0.0.1", port, SETTINGS.fingerprint)),
-        samples,
         say=quiet,
     )
     return simulated, executed

@@ -21,6 +21,7 @@ from coach_exp.pipeline.cloud.settings import CloudSettings
 from coach_exp.pipeline.cloud.work import ProfileWork
 from coach_exp.pipeline.end_work import EmulatedEnd
 from coach_exp.pipeline.executor import Setting, execute
+from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress, Uplink
 from coach_exp.planner.planning import Planner
 from coach_exp.quant.affine import UniformAffine
@@ -105,7 +106,9 @@ def run(port, fail=None, tasks=TASKS, rate_hz=RATE_HZ):
     rate_bps = problem.link.bandwidth_bps
     try:
         records = execute(
-            *(problem, PlanSet((plan,)), tally, steps([rate_bps], 1.0), Ewma(rate_bps), make_end),
+            Trial(problem, tally, steps([rate_bps], 1.0), Ewma(rate_bps)),
+            PlanSet((plan,)),
+            make_end,
             Setting(where(port), answer_s=2.0),
             say=said.append,
         )

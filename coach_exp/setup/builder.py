@@ -4,7 +4,7 @@ In: a validated config. Out: a World that every method of a run shares, so that 
 path.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from coach_exp.network.estimator import Estimator
 from coach_exp.network.sources import Recorded
 from coach_exp.network.trace import Trace
-from coach_exp.online.decision_cost import host_decision_s
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.pipeline.parts import Sides
 from coach_exp.profiling.dag_file import GraphSource
 from coach_exp.setup.config import Config
+from coach_exp.setup.site import RunSite
 from coach_exp.setup.sockets import Live, Sockets
 from coach_exp.setup.transport import Runner
 from coach_exp.tracking.provenance import code
@@ -235,23 +235,7 @@ class Builder:
         """The profile of `device` or `cloud`, before any slowdown."""
         device = self.config.device if side == "device" else self.config.cloud
         with _threads(self.runner().threads):
-            return device.profile(self)
-
-    # --- What a device may ask: `profiling.devices.Site` ----------------------------------------
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of `what` are made."""
-        self._progress(what, done, total)
-
-    def decisions(self, graph: LayerGraph) -> Mapping[str, float]:
-        """Seconds that the online part takes on this machine behind each layer."""
-        return host_decision_s(graph, self.codec)
-
-    def exits(self, graph: LayerGraph, torch_device: str) -> Mapping[str, float]:
-        """Seconds that an early-exit head takes on this machine behind each layer."""
-        from coach_exp.live.exit_cost import host_exit_s
-
-        return host_exit_s(graph, torch_device)
+            return device.profile(RunSite(self.captured, self.codec, self.cache, self._progress))
 
     # --- Data and answers -------------------------------------------------------------------------
 

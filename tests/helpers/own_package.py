@@ -149,8 +149,8 @@ CODE = '''
 
         def handshake(self, problem, plans=None) -> None: ...
 
-        def run(self, trial, display):
-            records = coach.simulate(trial.problem, trial.plans, trial.method, trace=trial.trace)
+        def run(self, trial, plans, display):
+            records = coach.simulate(trial.problem, plans, trace=trial.trace)
             columns = dict(records.columns)
             columns["finish_s"] = columns["finish_s"] + 1.0
             return coach.Records(columns, records.plans)

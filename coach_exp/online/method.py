@@ -53,8 +53,8 @@ class Online:
     def __post_init__(self) -> None:
         if self.budget == "guarantee" and self.update != "none":
             raise ConfigError(
-                "budget = guarantee holds for the centres that were calibrated, not for centres "
-                "that move; add cache.update=none, or use paper or joint"
+                "budget = guarantee: it holds for the centres that were calibrated, not for "
+                "centres that move; add cache.update=none, or use paper or joint"
             )
 
     @property

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
 
 from coach_exp.quant.bitpack import pack, packed_bytes, unpack
 from coach_exp.types.errors import CodecError, ConfigError
@@ -54,7 +55,7 @@ class UniformAffine:
     differ by one unit in the last place at most.
     """
 
-    header_bytes: int = HEADER_BYTES
+    header_bytes: NonNegativeInt = HEADER_BYTES
     per_channel: bool = False
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ codes and header are those of UAQ, with one grid for the tensor; what follows lo
 from dataclasses import dataclass
 
 import lz4.block
+from pydantic import NonNegativeInt
 
 from coach_exp.quant import affine
 from coach_exp.quant.affine import HEADER_BYTES, Floats, Head, UniformAffine
@@ -34,7 +35,7 @@ class BitshuffleLz4:
     elements: 24 are needed, more are sent as zeros, fewer can be planned with but not encoded.
     """
 
-    header_bytes: int = HEADER_BYTES
+    header_bytes: NonNegativeInt = HEADER_BYTES
 
     def __post_init__(self) -> None:
         UniformAffine(self.header_bytes)  # refuses a negative size

@@ -200,7 +200,7 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
     if plain is Component:
         return read(value, key, next((mark.names for mark in marks if isinstance(mark, Facts)), ()))
     if isinstance(value, Mapping):
-        if get_origin(plain) is Mapping:  # somebody else's to read, later
+        if plain == Mapping[str, Any]:  # somebody else's to read, later
             return value
         if TARGET in value:
             return built(value, key, plain if inspect.isclass(plain) else None)
@@ -235,7 +235,7 @@ def mistakes(found: ValidationError, key: str) -> list[str]:
     for error in found.errors():
         place = _join(key, *(str(part) for part in error["loc"] if _is_key(part)))
         rule = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        missing = error["input"] is None
+        missing = error["input"] is None and error["type"] != "value_error"
         wrong = ": is not set; it must be given" if missing else f"{_shown(error['input'])}: {rule}"
         said.setdefault(place, place + wrong)
     return list(said.values())
@@ -251,8 +251,9 @@ def _join(*keys: str) -> str:
 
 
 def _is_key(part: object) -> bool:
-    """Whether a part of pydantic's location is a key of the user's, not a member of a union."""
-    return isinstance(part, int) or (isinstance(part, str) and part.isidentifier())
+    """Whether a part of pydantic's location is a key of the user's, not a member of a union or the
+    place in a list, whose value is shown."""
+    return isinstance(part, str) and part.isidentifier()
 
 
 def _refuse_other(made: object, wanted: type, component: Component) -> None:

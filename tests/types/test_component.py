@@ -81,7 +81,7 @@ def test_every_mistake_is_named_with_key_value_and_rule():
         f"link.rate_bps: is not set; {HERE}.Outer needs it",
         "link.weight = 2: should be less than or equal to 1",
         "link.kind = c: should be 'a' or 'b'",
-        "link.sizes.0 = 0: should be greater than 0",
+        "link.sizes = 0: should be greater than 0",
     ]
 
 

@@ -120,15 +120,15 @@ def _cost(method: Method, problem: Problem) -> Cost:
         cloud_s=cloud_s,
         latency_s=float(weights @ [plan.latency_s for plan in plans.plans]),
         rate_its=summarise(records)["throughput_its"].value,
-        min_total_s=_least(problem, "sum"),
-        min_period_s=_least(problem, "bottleneck"),
-        min_local_s=_least(replace(problem, cloud=no_cloud), "bottleneck"),
+        min_total_s=_min_value(problem, "sum"),
+        min_period_s=_min_value(problem, "bottleneck"),
+        min_local_s=_min_value(replace(problem, cloud=no_cloud), "bottleneck"),
         planning_s=planning_s,
         cut=report.cut(records),
     )
 
 
-def _least(problem: Problem, objective: ObjectiveName) -> float:
+def _min_value(problem: Problem, objective: ObjectiveName) -> float:
     """The least value of all cuts at this payload."""
     planner = Planner("exhaustive", objective, overlap_limited=False)
     return planner.plan(problem).objective.value

@@ -18,12 +18,26 @@ from coach_exp.results.report import number, percent, points
 from coach_exp.types.task import Records
 
 SHOWN = (  # of each step's summary, in the JSON
-    *("transmission_kib_per_task", "bits_mean", "exit_ratio"),
-    *("accuracy", "accuracy_drop_points", "bandwidth_bias_percent", "bandwidth_lag_s"),
+    "transmission_kib_per_task",
+    "bits_mean",
+    "exit_ratio",
+    "accuracy",
+    "accuracy_drop_points",
+    "bandwidth_bias_percent",
+    "bandwidth_lag_s",
 )
 HEADS = (
-    *("method", "Mbps", "answers", "dynamic\nit/s", "static\nit/s", "reduction\n%"),
-    *("KiB/\ntask", "bits", "exits\n%", "drop, points\n[95 %]", "estimate's\nbias, %"),
+    "method",
+    "Mbps",
+    "answers",
+    "dynamic\nit/s",
+    "static\nit/s",
+    "reduction\n%",
+    "KiB/\ntask",
+    "bits",
+    "exits\n%",
+    "drop, points\n[95 %]",
+    "estimate's\nbias, %",
 )
 
 

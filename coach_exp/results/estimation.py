@@ -80,11 +80,11 @@ def lag_s(at_s: Floats, estimated: Floats, true: Floats) -> float:
     held = np.searchsorted(at_s, instants_s, side="right") - 1
     middle = true.mean()
     late, early = estimated[held] - middle, true[held] - middle
-    most = SAMPLES // 2
-    before = np.concatenate([np.full(most, early[0]), early])
+    max_delay = SAMPLES // 2
+    before = np.concatenate([np.full(max_delay, early[0]), early])
     # Σ (late - early)² = Σ late² + Σ early² - 2 Σ late · early, for all delays at once.
     squares = np.concatenate([[0.0], np.cumsum(before**2)])
-    power = squares[SAMPLES:] - squares[: most + 1]
+    power = squares[SAMPLES:] - squares[: max_delay + 1]
     misfit = (late @ late + power - 2 * correlate(before, late, "valid", "fft"))[::-1]
     near = misfit <= misfit.min() + _ROUNDING * (late @ late + power.max())
     return float(np.argmax(near)) * span_s / SAMPLES

@@ -155,8 +155,8 @@ def _answered(records: Records) -> dict[str, NDArray[Any]]:
 
 def _latency(name: str, latency_s: Floats) -> dict[str, Estimate]:
     metrics = {f"{name}_mean_ms": mean(latency_s).scaled(1e3)}
-    for percent, least in MIN_FOR.items():
-        if len(latency_s) >= least:
+    for percent, min_tasks in MIN_FOR.items():
+        if len(latency_s) >= min_tasks:
             value = float(np.percentile(latency_s, percent))
             metrics[f"{name}_p{percent}_ms"] = Estimate(value * 1e3)
     return metrics

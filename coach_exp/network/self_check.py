@@ -13,6 +13,7 @@ from coach_exp.network.peer import LINGER_S, Peer, connect
 from coach_exp.network.shaped_link import ShapedLink
 from coach_exp.network.trace import Trace, constant
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import ClientSession
 from coach_exp.network.wire_messages import (
     Answer,
     CrossingTensor,
@@ -20,7 +21,8 @@ from coach_exp.network.wire_messages import (
     Tensor,
     WirePlan,
 )
-from coach_exp.network.wire_session import ClientSession, Event, Opened, ServerSession
+from coach_exp.network.wire_server import ServerSession
+from coach_exp.network.wire_session import Event, Opened
 from coach_exp.types.errors import LinkError
 
 CHECK_S = 0.5

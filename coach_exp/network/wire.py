@@ -196,13 +196,13 @@ class FrameDecoder:
 def _judge_sizes(
     message: type[Message], header_bytes: int, payload_bytes: int, limits: Limits
 ) -> None:
-    for what, size, most in (
+    for what, size, max_bytes in (
         ("header", header_bytes, limits.header(message)),
         ("payload", payload_bytes, limits.payload(message)),
     ):
-        if size > most:
+        if size > max_bytes:
             raise WireError(
-                f"the {what} of a {KINDS[message].name} has at most {most} bytes, not {size}"
+                f"the {what} of a {KINDS[message].name} has at most {max_bytes} bytes, not {size}"
             )
 
 

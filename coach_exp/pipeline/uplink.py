@@ -18,8 +18,9 @@ from typing import Final, Protocol
 from coach_exp.network.clock import ClockOffset
 from coach_exp.network.peer import Peer, connect
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import ClientSession
 from coach_exp.network.wire_messages import Answer, PlanOk, PlanRefused, Pong, Tensor, wire_plan
-from coach_exp.network.wire_session import ClientSession, Event, Opened
+from coach_exp.network.wire_session import Event, Opened
 from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
 from coach_exp.types.plan import Plan
 

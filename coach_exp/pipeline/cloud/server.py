@@ -16,7 +16,8 @@ from typing import Final
 from coach_exp.network.peer import Peer
 from coach_exp.network.wire_auth import Prover, fresh_nonce
 from coach_exp.network.wire_messages import Answer, Cancel, Tensor, WirePlan
-from coach_exp.network.wire_session import Event, Opened, ServerSession
+from coach_exp.network.wire_server import ServerSession
+from coach_exp.network.wire_session import Event, Opened
 from coach_exp.pipeline.cloud.compute import (
     CloudTask,
     ComputeThread,

@@ -19,8 +19,9 @@ from test_cloud import SETTINGS, Instant, cloud_running, one_task, quiet
 
 from coach_exp.network.wire import MAGIC, PREFIX, PROTOCOL_VERSION, encode
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import ClientSession
 from coach_exp.network.wire_messages import Hello, Kind, Ping, Proof, Tensor
-from coach_exp.network.wire_session import ClientSession, Send
+from coach_exp.network.wire_session import Send
 from coach_exp.pipeline.cloud.process import CloudProcess
 from coach_exp.pipeline.cloud.work import ProfileWork, instruction
 

@@ -7,7 +7,7 @@ each format mean follows the program it is named after; see the function that re
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import inf, isfinite
 from pathlib import Path
@@ -24,25 +24,36 @@ _WHOLE = re.compile(r"[0-9]{1,15}")
 _SHOWN = 60  # characters of a wrong line
 
 
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """How a recording is played: `duration_s` of it from `begin_s` on (None: to its end), its rates
+    scaled, then clipped; afterwards from the beginning again, or with its last rate for ever."""
+
+    begin_s: float = 0.0
+    duration_s: float | None = None
+    scale: float = 1.0
+    clip_bps: tuple[float, float] = (0.0, inf)
+    loop: bool = True
+
+
+WHOLE = Playback()
+
+
 def load_trace(
     path: Path,
     file_format: TraceFormat = "auto",
+    playback: Playback = WHOLE,
     *,
     bin_s: float = 0.5,
-    begin_s: float = 0.0,
-    duration_s: float | None = None,
-    scale: float = 1.0,
-    clip_bps: tuple[float, float] = (0.0, inf),
-    loop: bool = True,
 ) -> Trace:
-    """A file's trace: a part of the recording, scaled, then clipped, and looped or holding its last
-    rate for ever. Raises LinkError naming the file, where it cannot be read or cannot carry
-    traffic.
+    """Returns the trace that a file's recording gives when it is played so. `bin_s` is as in
+    `read_trace`. Raises LinkError naming the file, where it cannot be read or cannot carry traffic.
     """
     recorded = read_trace(path, file_format, bin_s)
     try:
-        part = rescaled(excerpt(recorded, begin_s, duration_s), scale, clip_bps)
-        return part if loop else replace(part, period_s=inf)
+        part = excerpt(recorded, playback.begin_s, playback.duration_s)
+        part = rescaled(part, playback.scale, playback.clip_bps)
+        return part if playback.loop else replace(part, period_s=inf)
     except LinkError as error:
         raise LinkError(f"{path}: {error}") from None
 

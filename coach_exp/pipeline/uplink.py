@@ -25,8 +25,8 @@ from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
 from coach_exp.types.plan import Plan
 
 FIRST_PINGS: Final = 8  # before the first task, so that the offset of the clocks is known
-FIRST_PAUSE_S: Final = 0.1  # before the first attempt to connect again; doubles up to the longest
-LONGEST_PAUSE_S: Final = 5.0
+FIRST_PAUSE_S: Final = 0.1  # before the first attempt to connect again; doubles up to the maximum
+MAX_PAUSE_S: Final = 5.0
 PINGS_PER_STALL: Final = 5
 
 Say = Callable[[str], None]
@@ -155,7 +155,9 @@ class Uplink:
         self._down.clear()
         try:
             await connect(
-                *(address.host, address.port, peer),
+                address.host,
+                address.port,
+                peer,
                 timeout_s=address.connect_s,
                 tls=self._tls,
                 server_name=address.server_name,
@@ -235,7 +237,7 @@ class Uplink:
         pause_s, said = FIRST_PAUSE_S, ""
         while not self._ready:
             await asyncio.sleep(pause_s * self._jitter.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
             try:
                 await self.open()
             except CoachError as error:

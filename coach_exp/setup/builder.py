@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from coach_exp.network import trace as traces
 from coach_exp.network.estimator import Estimator, Ewma, HarmonicMean, Oracle
 from coach_exp.network.trace import Trace
-from coach_exp.network.trace_files import load_trace
+from coach_exp.network.trace_files import Playback, load_trace
 from coach_exp.online.decision_cost import host_decision_s
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.pipeline.parts import Sides
@@ -189,12 +189,14 @@ class Builder:
             return load_trace(
                 given.path,
                 given.format,
+                Playback(
+                    begin_s=given.begin_s,
+                    duration_s=given.duration_s,
+                    scale=given.scale,
+                    clip_bps=(1e6 * low_mbps, 1e6 * high_mbps),
+                    loop=given.loop,
+                ),
                 bin_s=given.bin_s,
-                begin_s=given.begin_s,
-                duration_s=given.duration_s,
-                scale=given.scale,
-                clip_bps=(1e6 * low_mbps, 1e6 * high_mbps),
-                loop=given.loop,
             )
         return traces.random_walk(
             1e6 * given.low_mbps,

@@ -37,7 +37,7 @@ STATUS_S: Final = 10.0
 DRAIN_S: Final = 5.0  # for the tasks at hand, once the cloud is to stop
 MAX_HANDSHAKES: Final = 128  # connections whose handshake is not over
 ITEM_BYTES: Final = 1024  # what an item that waits takes besides its payload, about
-LONGEST_LOOK_S: Final = 1.0  # between two looks at what is overdue
+MAX_LOOK_S: Final = 1.0  # between two looks at what is overdue
 
 
 class CloudServer:
@@ -107,7 +107,7 @@ class CloudServer:
     # --- What clients ask for -------------------------------------------------------------------
 
     def connected(self, client: "_Client") -> None:
-        """A connection stands; the one that has shook_hands for longest makes room for it."""
+        """A connection stands; the one whose handshake has taken longest makes room for it."""
         self._connected[client.peer] = client
         handshaking = [other for other in self._clients() if not other.opened]
         if len(handshaking) > MAX_HANDSHAKES:
@@ -116,13 +116,13 @@ class CloudServer:
     def opened(self, client: "_Client") -> None:
         """The handshake is over."""
         clients = sum(other.opened for other in self._clients())
-        most = self.settings.max_clients
-        if clients > most:
-            client.close(f"the cloud has {most} clients already; raise its max_clients")
+        max_clients = self.settings.max_clients
+        if clients > max_clients:
+            client.close(f"the cloud has {max_clients} clients already; raise its max_clients")
         elif self._stopping:
             client.close("the cloud is stopping")
         else:
-            self._say(f"{client.who} came; {clients} of at most {most} clients")
+            self._say(f"{client.who} came; {clients} of at most {max_clients} clients")
 
     def queue(self, client: "_Client", item: Offer | Part, payload_bytes: int = 0) -> None:
         """Have something computed; a client with too much of it is read no further for now."""
@@ -185,7 +185,7 @@ class CloudServer:
         came meanwhile has not been read yet."""
         settings = self.settings
         shortest_s = min(settings.handshake_s, settings.idle_s, settings.frame_s)
-        pause_s = min(shortest_s / 4, LONGEST_LOOK_S)
+        pause_s = min(shortest_s / 4, MAX_LOOK_S)
         before_s = monotonic()
         while True:
             await asyncio.sleep(pause_s)

@@ -55,27 +55,28 @@ class ClientSession(Session):
         return self._tasks.open
 
     def hello(self) -> bytes:
-        """The first bytes of the connection."""
+        """Returns the first bytes of the connection."""
         self._must_not_be_closed()
         return encode(self._hello)
 
     def register(self, plan: WirePlan) -> bytes:
-        """Offer a plan to the cloud; its number may be used once PLAN_OK has come."""
+        """Returns the offer of a plan; its number may be used once PLAN_OK has come."""
         self._must_be_open()
         data = encode(plan, self._limits)
         self._plans.offer(plan)
         return data
 
     def tensor(self, tensor: Tensor) -> bytes:
-        """Send the next tensor of a task: those of a task in the plan's order, tasks in that of
-        their numbers. Raises WireError where the cloud would refuse it."""
+        """Returns the bytes of the next tensor of a task: tensors come in the plan's order, tasks
+        in that of their numbers. Raises WireError where the cloud would refuse it."""
         self._must_be_open()
         data = encode(tensor, self._limits)
         self._tasks.take(tensor, self._plans)
         return data
 
     def cancel(self, task: int) -> bytes:
-        """Give up a task; b"" for one of which nothing was sent, or that is answered."""
+        """Returns the word that a task is given up; b"" for one of which nothing was sent, or that
+        is answered."""
         self._must_be_open()
         plan = self._tasks.drop(task)
         if plan is None:

@@ -31,7 +31,7 @@ class PlanLedger:
             self._accepted[number] = plan
 
     def is_offered(self, number: int) -> bool:
-        """Whether a plan waits for its judgement."""
+        """Returns whether a plan waits for its judgement."""
         return number in self._offered
 
     def accepted(self, number: int) -> WirePlan | None:

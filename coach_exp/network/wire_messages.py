@@ -256,7 +256,8 @@ KINDS: dict[type[Message], Kind] = {cls: kind for kind, cls in MESSAGES.items()}
 
 
 def wire_plan(number: int, plan: Plan) -> WirePlan:
-    """What the cloud must know of a plan. Raises WireError for one that the wire cannot carry."""
+    """Returns what the cloud must know of a plan. Raises WireError for one that the wire cannot
+    carry."""
     try:
         return WirePlan(
             plan=number,
@@ -276,8 +277,8 @@ def wire_plan(number: int, plan: Plan) -> WirePlan:
 
 
 def mistake(found: ValidationError) -> str:
-    """The first mistake in words, without the value, which may be a peer's: `crossing.0.bits should
-    be 1 to 8, 16 or 32`."""
+    """Returns the first mistake in words, without the value, which may be a peer's:
+    `crossing.0.bits should be 1 to 8, 16 or 32`."""
     first = found.errors(include_input=False, include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     words = first["msg"].removeprefix("Value error, ").removeprefix("Input ")

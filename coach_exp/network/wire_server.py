@@ -48,23 +48,26 @@ class ServerSession(Session):
         self._hello: Hello | None = None
 
     def accept_plan(self, number: int) -> bytes:
-        """Let tasks name a plan that was offered."""
+        """Let tasks name a plan that was offered, and return the word for the end."""
         self._must_be_open()
         self._plans.judge(number, accepted=True)
         return encode(PlanOk(number))
 
     def refuse_plan(self, number: int, reason: str) -> bytes:
-        """Refuse a plan that was offered; its number may be offered again."""
+        """Refuse a plan that was offered, whose number may be offered again, and return the word
+        for the end."""
         self._must_be_open()
         self._plans.judge(number, accepted=False)
         return encode(PlanRefused(number, shown(reason)))
 
     def waits(self, task: int) -> bool:
-        """Whether a task that has come whole is to be computed: neither cancelled nor answered."""
+        """Returns whether a task that has come whole is to be computed: it is neither cancelled nor
+        answered."""
         return self._closed is None and self._tasks.waiting(task) is not None
 
     def answer(self, answer: Answer) -> bytes:
-        """Answer a task; b"" for one that no longer waits, since it was cancelled meanwhile."""
+        """Returns the bytes of an answer; b"" for a task that no longer waits, since it was
+        cancelled meanwhile."""
         self._must_be_open()
         if self._tasks.waiting(answer.task) is None:
             return b""

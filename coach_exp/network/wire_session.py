@@ -1,4 +1,5 @@
-"""One connection as each side sees it: what may be said now, and what was said.
+"""One connection as either side sees it: what may be said now, and what was said. What the end
+alone says and hears is in `wire_client`, the cloud's part in `wire_server`.
 
 In: the bytes of the peer, and what this side wants to say. Out: events in their order, and bytes
 to write. No socket, no thread, no clock, no randomness; not safe for threads, so whoever owns a
@@ -96,8 +97,9 @@ class Session:
         return self._open and self._closed is None and len(self._pings) < MAX_PINGS
 
     def receive(self, data: bytes | memoryview) -> list[Event]:
-        """The peer's bytes -> what follows from them, in order; b"": it hung up. What comes after
-        this side's own last word is not read. Raises WireError for bytes after a Closed."""
+        """Read the peer's bytes, b"" where it hung up, and return what follows from them, in order.
+        What comes after this side's own last word is not read. Raises WireError for bytes after a
+        Closed."""
         if self._left:
             return []
         self._must_not_be_closed()
@@ -117,7 +119,8 @@ class Session:
         return events
 
     def ping(self, now_s: float) -> bytes:
-        """Ask the peer for its clock. Raises WireError where it has not answered many times."""
+        """Returns a question for the peer's clock. Raises WireError where many have no answer
+        yet."""
         self._must_be_open()
         if len(self._pings) == MAX_PINGS:
             raise WireError(f"the peer has not answered the last {MAX_PINGS} pings")
@@ -125,18 +128,18 @@ class Session:
         return encode(Ping(now_s))
 
     def pong(self, ping: Ping, received_s: float, now_s: float) -> bytes:
-        """Answer a ping that came at `received_s`, now."""
+        """Returns the answer to a ping that came at `received_s`, given now."""
         self._must_be_open()
         return encode(Pong(ping.sent_s, received_s, now_s))
 
     def bye(self) -> bytes:
-        """The last word of a side that has nothing against the other."""
+        """Returns the last word of a side that has nothing against the other."""
         self._must_not_be_closed()
         self._closed, self._left = "this side said BYE", True
         return encode(Bye())
 
     def refuse(self, reason: str) -> bytes:
-        """The last word of a side that will not go on, with its reason."""
+        """Returns the last word of a side that will not go on, with its reason."""
         self._must_not_be_closed()
         self._closed, self._left = f"this side refused: {reason}", True
         return encode(Refused(shown(reason)))
@@ -157,7 +160,7 @@ class Session:
         return self._on_own(message)
 
     def _on_own(self, message: Message) -> list[Event]:
-        """Events of a message that only one side can be sent."""
+        """Returns what follows from a message that only one side can be sent."""
         raise NotImplementedError
 
     def _must_not_be_closed(self) -> None:

@@ -1,4 +1,4 @@
-"""How far two clocks stand apart, from pings that went to and fro (the four stamps of NTP).
+"""How far two clocks are apart, from pings that went to and fro (the four stamps of NTP).
 
 In: the stamps of finished pings. Out: what to subtract from the other side's times.
 """
@@ -10,16 +10,16 @@ KEPT = 16  # pings; older ones say little where clocks drift
 
 
 class PingSample(NamedTuple):
-    """`rtt_s` without the time that the other side took to reply; `offset_s` is the other clock
-    minus this one."""
+    """One ping: `rtt_s` without the time that the other side took to reply, and `offset_s`, the
+    other clock minus this one."""
 
     rtt_s: float
     offset_s: float
 
 
 class ClockOffset:
-    """The other side's clock minus this one, as the fastest of the last pings saw it: the less time
-    a ping took, the less its two ways can differ.
+    """Knows the other side's clock minus this one, as the fastest of the last pings saw it: the
+    less time a ping took, the less its two ways can differ.
 
     >>> clock = ClockOffset()
     >>> clock.add(sent_s=10.0, received_s=110.25, replied_s=110.5, back_s=10.75)

@@ -20,8 +20,8 @@ class Estimator(Protocol):
     """The estimated rate, updated by every finished transfer."""
 
     def rate_bps(self, now_s: float) -> float:
-        """The estimate at a time, seconds since the run began; above 0, so that a method may divide
-        by it.
+        """Returns the estimate at a time, seconds since the run began; it is above 0, so that a
+        method may divide by it.
         """
 
     def sent(self, transfer: Transfer) -> None:
@@ -48,7 +48,7 @@ class Ewma:
         self._weight = weight
 
     def rate_bps(self, now_s: float) -> float:
-        """The average, whatever the time."""
+        """Returns the average, whatever the time."""
         return self._bps
 
     def sent(self, transfer: Transfer) -> None:
@@ -77,7 +77,7 @@ class HarmonicMean:
         self._seconds_per_bit: deque[float] = deque(maxlen=transfers)
 
     def rate_bps(self, now_s: float) -> float:
-        """The mean, whatever the time."""
+        """Returns the mean, whatever the time."""
         return self._bps
 
     def sent(self, transfer: Transfer) -> None:
@@ -104,7 +104,7 @@ class Oracle:
         self._rates_bps = _without_outages(trace)
 
     def rate_bps(self, now_s: float) -> float:
-        """The rate of the trace now."""
+        """Returns the rate of the trace now."""
         return self._rates_bps[bisect_right(self._starts_s, now_s % self._period_s) - 1]
 
     def sent(self, transfer: Transfer) -> None:
@@ -112,7 +112,7 @@ class Oracle:
 
 
 def _without_outages(trace: Trace) -> list[float]:
-    """The rates, each outage given the rate that follows it, if need be in the next lap."""
+    """Returns the rates, each outage given the rate that follows it, if need be in the next lap."""
     last_bps = next(rate for rate in reversed(trace.rates_bps) if rate > 0)
     filled, following = [], trace.initial_bps if trace.period_s < inf else last_bps
     for rate in reversed(trace.rates_bps):

@@ -22,13 +22,14 @@ LINGER_S = 1.0  # for the last words to leave, before the connection is cut
 
 
 class Owner(Protocol):
-    """Who is told what a peer says."""
+    """Whoever is told what a peer says."""
 
     def heard(self, peer: "Peer", event: Event, now_s: float) -> None:
-        """An event of the session other than Send, Closed and Ping, and when its bytes came."""
+        """Take an event of the session other than Send, Closed and Ping; its bytes came at
+        `now_s`."""
 
     def gone(self, peer: "Peer", reason: str) -> None:
-        """The connection is over; called once, and nothing after it."""
+        """Take note that the connection is over; called once, and nothing after it."""
 
 
 class Peer(asyncio.BufferedProtocol):
@@ -57,12 +58,12 @@ class Peer(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     async def drained(self) -> None:
-        """Until the kernel has taken all that was written, or the connection is over."""
+        """Wait until the kernel has taken all that was written, or the connection is over."""
         await self._may_write.wait()
 
     @property
     def unsent_bytes(self) -> int:
-        """What was written and the kernel has not taken yet."""
+        """Bytes that were written and that the kernel has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def pause(self) -> None:
@@ -92,7 +93,7 @@ class Peer(asyncio.BufferedProtocol):
     # --- What the loop calls --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands; nothing was said yet."""
+        """Prepare a connection that stands; nothing was said yet."""
         self._transport = cast(asyncio.Transport, transport)
         # Paused while anything waits. Not 0: under TLS asyncio would pause at nothing as well, and
         # go on with the next write alone.
@@ -104,23 +105,23 @@ class Peer(asyncio.BufferedProtocol):
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go: always the same place, since new memory for each read costs
-        more than reading."""
+        """Returns where the next bytes go: always the same place, since new memory for each read
+        costs more than reading."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes came; they are read before more come."""
+        """Read the bytes that came, before more come."""
         self.heard_s = monotonic()
         if self._reason is None:
             self._take(self._buffer[:nbytes])
 
     def eof_received(self) -> None:
-        """The peer will send no more; the transport closes then."""
+        """Take note that the peer will send no more; the transport closes then."""
         if self._reason is None:
             self._take(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is over."""
+        """Tell the owner that the connection is over."""
         self._may_write.set()
         self._buffer = NOTHING  # timers hold this peer for a while
         if self._reason is None:
@@ -129,11 +130,11 @@ class Peer(asyncio.BufferedProtocol):
         self._owner.gone(self, self._reason)
 
     def pause_writing(self) -> None:
-        """The kernel takes no more for now."""
+        """Take note that the kernel takes no more for now."""
         self._may_write.clear()
 
     def resume_writing(self) -> None:
-        """The kernel has taken all."""
+        """Take note that the kernel has taken all."""
         self._may_write.set()
 
     def _take(self, data: bytes | memoryview) -> None:

@@ -13,6 +13,7 @@ from coach_exp.network.peer import LINGER_S, Peer, connect
 from coach_exp.network.shaped_link import ShapedLink
 from coach_exp.network.trace import Trace, constant
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import ClientSession
 from coach_exp.network.wire_messages import (
     Answer,
     CrossingTensor,
@@ -20,7 +21,8 @@ from coach_exp.network.wire_messages import (
     Tensor,
     WirePlan,
 )
-from coach_exp.network.wire_session import ClientSession, Event, Opened, ServerSession
+from coach_exp.network.wire_server import ServerSession
+from coach_exp.network.wire_session import Event, Opened
 from coach_exp.types.errors import LinkError
 
 CHECK_S = 0.5
@@ -52,15 +54,16 @@ class SelfCheck:
 
 
 async def self_check(trace: Trace, payload_bytes: int) -> SelfCheck:
-    """Send through the link for about half a second at the trace's initial rate. Messages are of
-    the size given where at least a few of them fit. Raises LinkError where loopback fails."""
+    """Send through the link for about half a second at the trace's initial rate, and return both
+    rates. Messages are of the size given where at least a few of them fit. Raises LinkError where
+    loopback fails."""
     size, messages = sample(trace.initial_bps, payload_bytes)
     came_s = await arrivals(constant(trace.initial_bps), size, messages)
     return SelfCheck(trace.initial_bps, 8 * size * messages / came_s[-1], messages, size)
 
 
 def sample(rate_bps: float, payload_bytes: int) -> tuple[int, int]:
-    """Bytes of a message, and how many of them the link carries in the time of a check.
+    """Returns the bytes of a message, and how many of them the link carries in the time of a check.
 
     >>> sample(8e6, 100_000), sample(1e6, 100_000), sample(100e6, 1)
     ((100000, 5), (15625, 4), (2000, 3125))
@@ -72,8 +75,8 @@ def sample(rate_bps: float, payload_bytes: int) -> tuple[int, int]:
 
 
 async def arrivals(trace: Trace, payload_bytes: int, messages: int) -> list[float]:
-    """When each of some messages, all of them ready at once, had come whole over a link that
-    follows `trace`: seconds since the link began."""
+    """Returns when each of some messages, all of them ready at once, had come whole over a link
+    that follows `trace`: seconds since the link began."""
     loop, pair = asyncio.get_running_loop(), _Pair(messages)
     server = await loop.create_server(pair.far, _HOST, 0)
     async with server:
@@ -98,7 +101,7 @@ async def arrivals(trace: Trace, payload_bytes: int, messages: int) -> list[floa
 
 
 class _Pair:
-    """What the two sides of the connection say, and when tensors came. Answers them, as a cloud."""
+    """Both sides of the connection: what they say, and when tensors came, which it answers."""
 
     def __init__(self, messages: int) -> None:
         self.came_s: list[float] = []
@@ -107,23 +110,23 @@ class _Pair:
         self._gone = asyncio.Semaphore(0)
 
     def far(self) -> Peer:
-        """The cloud's side of a connection."""
+        """Returns the cloud's side of a connection."""
         return Peer(ServerSession(_NAME, _NAME, fresh_nonce(), Prover(None)), self)
 
     async def word(self, kind: type[Event]) -> None:
-        """Until this is said. Raises LinkError if the connection is lost."""
+        """Wait until this is said. Raises LinkError if the connection is lost."""
         while not isinstance(word := await self._words.get(), kind):
             if isinstance(word, LinkError):
                 raise word
 
     async def both_gone(self) -> None:
-        """Until the connection is closed on both sides."""
+        """Wait until the connection is closed on both sides."""
         async with asyncio.timeout(2 * LINGER_S):
             for _ in range(2):
                 await self._gone.acquire()
 
     def heard(self, peer: Peer, event: Event, now_s: float) -> None:
-        """Either side hears something."""
+        """Of `network.peer.Owner`, for either side."""
         session = peer.session
         if isinstance(session, ServerSession):
             if isinstance(event, WirePlan):
@@ -137,6 +140,6 @@ class _Pair:
         self._words.put_nowait(event)
 
     def gone(self, peer: Peer, reason: str) -> None:
-        """One side is closed."""
+        """Of `network.peer.Owner`, for either side."""
         self._gone.release()
         self._words.put_nowait(LinkError(f"the link cannot be checked over loopback: {reason}"))

@@ -53,8 +53,9 @@ class VirtualLink:
         self._begin_s = 0.0
 
     def hold(self, ready_s: float, payload_bytes: int, latest_s: float = inf) -> Hold:
-        """The next message. One whose last bit would leave after `latest_s` is abandoned there.
-        Raises LinkError for one that never leaves and has no `latest_s`."""
+        """Returns when the next message has the link. One whose last bit would leave after
+        `latest_s` is abandoned there. Raises LinkError for one that never leaves and has no
+        `latest_s`."""
         begin_s = max(ready_s, self.free_s)
         self._before, self._begin_s = (self.free_s, copy(self._cursor)), begin_s
         end_s = inf
@@ -87,11 +88,12 @@ class Link(Protocol):
     async def carry(
         self, send: Send, payload_bytes: int, ready_s: float, latest_s: float = inf
     ) -> Hold:
-        """Send a message that was ready at `ready_s`; returns when its last bit has left, or when
-        it is abandoned, at `latest_s`. If this is cancelled, the link is free at once."""
+        """Send a message that was ready at `ready_s`, and wait until its last bit has left or it is
+        abandoned, at `latest_s`. Returns when it had the link. If this is cancelled, the link is
+        free at once."""
 
     async def flushed(self) -> None:
-        """Until all that was carried is on its way to the peer's kernel."""
+        """Wait until all that was carried is on its way to the peer's kernel."""
 
 
 class ShapedLink:
@@ -114,7 +116,7 @@ class ShapedLink:
     async def carry(
         self, send: Send, payload_bytes: int, ready_s: float, latest_s: float = inf
     ) -> Hold:
-        """As Link says. Raises LinkError for a message that never leaves."""
+        """Send a message as `Link` says. Raises LinkError for one that never leaves."""
         hold = self._virtual.hold(ready_s, payload_bytes, latest_s)
         until_s = latest_s if hold.end_s is None else hold.end_s
         try:
@@ -127,7 +129,7 @@ class ShapedLink:
         return hold
 
     async def flushed(self) -> None:
-        """Until all that was carried is written."""
+        """Wait until all that was carried is written."""
         await self._arrived.wait()
 
     def _deliver(self, send: Send, when_s: float) -> None:
@@ -158,7 +160,7 @@ class PlainLink:
     async def carry(
         self, send: Send, payload_bytes: int, ready_s: float, latest_s: float = inf
     ) -> Hold:
-        """As Link says, but for the bytes of an abandoned message."""
+        """Send a message as `Link` says, but for the bytes of an abandoned one."""
         begin_s: float | None = None
         try:
             async with asyncio.timeout_at(self._start_s + latest_s if latest_s < inf else None):
@@ -175,7 +177,7 @@ class PlainLink:
         return Hold(latest_s if begin_s is None else begin_s, None)
 
     async def flushed(self) -> None:
-        """Until the kernel has taken all that was carried."""
+        """Wait until the kernel has taken all that was carried."""
         await self._drained()
 
     def _now_s(self) -> float:

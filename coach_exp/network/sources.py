@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from coach_exp.network import trace as traces
 from coach_exp.network.trace import Trace
-from coach_exp.network.trace_files import TraceFormat, load_trace
+from coach_exp.network.trace_files import Playback, TraceFormat, load_trace
 from coach_exp.types.errors import ConfigError
 
 
@@ -103,13 +103,11 @@ class Recorded:
     def trace(self) -> Trace:
         """The recording as a trace. Raises LinkError naming the file and what is wrong with it."""
         low_mbps, high_mbps = self.clip_mbps or (0.0, inf)
-        return load_trace(
-            self.path,
-            self.format,
-            bin_s=self.bin_s,
+        playback = Playback(
             begin_s=self.begin_s,
             duration_s=self.duration_s,
             scale=self.scale,
             clip_bps=(1e6 * low_mbps, 1e6 * high_mbps),
             loop=self.loop,
         )
+        return load_trace(self.path, self.format, playback, bin_s=self.bin_s)

@@ -50,7 +50,7 @@ class Trace:
         return next(rate for rate in self.rates_bps if rate > 0)
 
     def carried_bits(self, until_s: float) -> float:
-        """Bits that the link can carry from 0 to `until_s`.
+        """Returns the bits that the link can carry from 0 to `until_s`.
 
         >>> Trace((0, 1), (8e6, 4e6), period_s=3).carried_bits(until_s=4)  # 8 + 2·4 + 8 Mbit
         24000000.0
@@ -63,13 +63,13 @@ class Trace:
         return np.asarray(self.starts_s)
 
     def at(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Rates in bit/s at some times: [n] seconds -> [n]."""
+        """Returns the rates in bit/s at some times: [n] seconds -> [n]."""
         within = np.mod(times_s, self.period_s) if isfinite(self.period_s) else times_s
         segment = np.searchsorted(self._edges, within, side="right") - 1
         return np.asarray(self.rates_bps)[segment]
 
     def steps(self, until_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Starts and rates of the segments up to `until_s`, loops unrolled (for plots)."""
+        """Returns starts and rates of the segments up to `until_s`, loops unrolled."""
         loops = int(until_s // self.period_s) + 1 if isfinite(self.period_s) else 1
         offsets = np.arange(loops)[:, None] * (self.period_s if loops > 1 else 0.0)
         starts = (offsets + self._edges).ravel()
@@ -101,9 +101,9 @@ class TraceCursor:
         self._until_s = self._lap_s + (trace.period_s if last else trace.starts_s[following])
 
     def finish(self, start_s: float, payload_bytes: float, latest_s: float = inf) -> float:
-        """When the last bit of a payload has left the link, if it has the link from `start_s` on;
-        any later time if that is after `latest_s`. Raises LinkError if the link stays down for ever
-        and `latest_s` is not finite.
+        """Returns when the last bit of a payload has left the link, if it has the link from
+        `start_s` on; any later time if that is after `latest_s`. Raises LinkError if the link stays
+        down for ever and `latest_s` is not finite.
 
         >>> TraceCursor(Trace((0, 1), (8e6, 4e6))).finish(0.5, 1_000_000)  # half at each rate
         2.0
@@ -129,7 +129,8 @@ class TraceCursor:
 
 
 def excerpt(trace: Trace, begin_s: float, duration_s: float | None) -> Trace:
-    """A part of a looped trace's lap, which loops in its turn; no duration: all that is left.
+    """Returns a part of a looped trace's lap, which loops in its turn; without a duration it is all
+    that is left.
 
     Raises LinkError for a part that is not within the lap, or carries nothing.
     """
@@ -147,8 +148,8 @@ def excerpt(trace: Trace, begin_s: float, duration_s: float | None) -> Trace:
 
 
 def rescaled(trace: Trace, factor: float, clip_bps: tuple[float, float] = (0.0, inf)) -> Trace:
-    """Every rate multiplied, then moved into a range: one that begins at 0 leaves outages as they
-    are, a higher one turns them into its lower end.
+    """Returns the trace with every rate multiplied, then moved into a range: one that begins at 0
+    leaves outages as they are, a higher one turns them into its lower end.
 
     >>> rescaled(Trace((0, 1, 2), (0, 4, 40)), 2, clip_bps=(0, 50)).rates_bps
     (0, 8, 50)
@@ -161,19 +162,21 @@ def rescaled(trace: Trace, factor: float, clip_bps: tuple[float, float] = (0.0, 
 
 
 def constant(rate_bps: float) -> Trace:
-    """The same rate for ever."""
+    """Returns a trace of the same rate for ever."""
     return Trace((0.0,), (rate_bps,))
 
 
 def steps(rates_bps: Sequence[float], step_s: float) -> Trace:
-    """Each rate for `step_s` seconds; the last one holds (Fig. 5 of the paper)."""
+    """Returns a trace of each rate for `step_s` seconds; the last one stays (Fig. 5 of the
+    paper)."""
     return Trace(tuple(k * step_s for k in range(len(rates_bps))), tuple(rates_bps))
 
 
 def random_walk(
     low_bps: float, high_bps: float, step_s: float, volatility: float, duration_s: float, seed: int
 ) -> Trace:
-    """A geometric random walk between two rates, reflected at both; repeats after `duration_s`.
+    """Returns a geometric random walk between two rates, reflected at both; it repeats after
+    `duration_s`.
 
     `volatility` is the standard deviation of the step in the logarithm of the rate.
     """

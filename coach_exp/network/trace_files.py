@@ -7,7 +7,7 @@ each format mean follows the program it is named after; see the function that re
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import inf, isfinite
 from pathlib import Path
@@ -24,32 +24,43 @@ _WHOLE = re.compile(r"[0-9]{1,15}")
 _SHOWN = 60  # characters of a wrong line
 
 
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """How a recording is played: `duration_s` of it from `begin_s` on (None: to its end), its rates
+    scaled, then clipped; afterwards from the beginning again, or with its last rate for ever."""
+
+    begin_s: float = 0.0
+    duration_s: float | None = None
+    scale: float = 1.0
+    clip_bps: tuple[float, float] = (0.0, inf)
+    loop: bool = True
+
+
+WHOLE = Playback()
+
+
 def load_trace(
     path: Path,
     file_format: TraceFormat = "auto",
+    playback: Playback = WHOLE,
     *,
     bin_s: float = 0.5,
-    begin_s: float = 0.0,
-    duration_s: float | None = None,
-    scale: float = 1.0,
-    clip_bps: tuple[float, float] = (0.0, inf),
-    loop: bool = True,
 ) -> Trace:
-    """A file's trace: a part of the recording, scaled, then clipped, and looped or holding its last
-    rate for ever. Raises LinkError naming the file, where it cannot be read or cannot carry
-    traffic.
+    """Returns the trace that a file's recording gives when it is played so. `bin_s` is as in
+    `read_trace`. Raises LinkError naming the file, where it cannot be read or cannot carry traffic.
     """
     recorded = read_trace(path, file_format, bin_s)
     try:
-        part = rescaled(excerpt(recorded, begin_s, duration_s), scale, clip_bps)
-        return part if loop else replace(part, period_s=inf)
+        part = excerpt(recorded, playback.begin_s, playback.duration_s)
+        part = rescaled(part, playback.scale, playback.clip_bps)
+        return part if playback.loop else replace(part, period_s=inf)
     except LinkError as error:
         raise LinkError(f"{path}: {error}") from None
 
 
 def read_trace(path: Path, file_format: TraceFormat = "auto", bin_s: float = 0.5) -> Trace:
-    """The whole recording as one lap; `bin_s` is for Mahimahi files alone. `auto` tells the format
-    from the first line. Raises LinkError naming the file, the line and what was expected.
+    """Returns the whole recording as one lap; `bin_s` is for Mahimahi files alone. `auto` tells the
+    format from the first line. Raises LinkError naming the file, the line and what was expected.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -92,7 +103,7 @@ class _Lines:
 
 
 def _told_from(lines: _Lines) -> TraceFormat:
-    """The format of a file, from its first line."""
+    """Returns the format of a file, as its first line tells."""
     number, first = lines.numbered[0]
     if first.startswith("["):
         return "sabre"
@@ -114,8 +125,8 @@ def _told_from(lines: _Lines) -> TraceFormat:
 
 
 def _mahimahi(lines: _Lines, bin_s: float) -> Trace:
-    """One line for each opportunity to deliver a packet of 1500 bytes: its millisecond. The file
-    repeats after its last line, as in Mahimahi's mm-link. The rate is that of bins of `bin_s`
+    """Reads one line for each opportunity to deliver a packet of 1500 bytes: its millisecond. The
+    file repeats after its last line, as in Mahimahi's mm-link. The rate is that of bins of `bin_s`
     seconds; the last one takes what is left and is up to twice as long.
     """
     times_ms: list[int] = []
@@ -137,7 +148,7 @@ def _mahimahi(lines: _Lines, bin_s: float) -> Trace:
 
 
 def _pensieve(lines: _Lines) -> Trace:
-    """Seconds and Mbit/s. A line's rate holds from the time of the line before, as Pensieve's
+    """Reads seconds and Mbit/s. A line's rate holds from the time of the line before, as Pensieve's
     simulator plays it; the first line only marks the beginning.
     """
     rows = _rows(lines, lambda line: line.split(), "seconds and Mbit/s, with a blank between")
@@ -148,8 +159,8 @@ def _pensieve(lines: _Lines) -> Trace:
 
 
 def _csv(lines: _Lines) -> Trace:
-    """Seconds and bytes per second, from that second to the next line's; the last line lasts as
-    long as the one before. The first line may be a heading.
+    """Reads seconds and bytes per second, from that second to the next line's; the last line lasts
+    as long as the one before. The first line may be a heading.
     """
     first = lines.numbered[0][1]
     if len(lines.numbered) > 1 and not any(_numbers([field], 1) for field in first.split(",")):
@@ -161,8 +172,8 @@ def _csv(lines: _Lines) -> Trace:
 
 
 def _sabre(lines: _Lines) -> Trace:
-    """A JSON list of {duration_ms, bandwidth_kbps, latency_ms}. The latency is not used: the round
-    trip is `rtt_ms`.
+    """Reads a JSON list of {duration_ms, bandwidth_kbps, latency_ms}. The latency is not used: the
+    round trip is `rtt_ms`.
     """
     try:
         entries = json.loads(lines.text, parse_int=float)
@@ -190,7 +201,7 @@ def _field(entry: Any, place: int, name: str) -> float:
 
 
 def _rows(lines: _Lines, split: Callable[[str], list[str]], what: str) -> list[tuple[float, float]]:
-    """Lines of a time, which must increase, and a rate."""
+    """Returns the time, which must increase, and the rate of each line."""
     rows: list[tuple[float, float]] = []
     for number, line in lines.numbered:
         found = _numbers(split(line), 2)
@@ -203,7 +214,7 @@ def _rows(lines: _Lines, split: Callable[[str], list[str]], what: str) -> list[t
 
 
 def _numbers(fields: Sequence[str], count: int) -> list[float] | None:
-    """Fields as finite numbers, None where they are not that or not so many."""
+    """Returns fields as finite numbers, None where they are not that or not so many."""
     try:
         found = [float(field) for field in fields]
     except ValueError:
@@ -212,7 +223,7 @@ def _numbers(fields: Sequence[str], count: int) -> list[float] | None:
 
 
 def _recorded(edges_s: Iterable[float], rates_bps: Sequence[float]) -> Trace:
-    """Rates between edges, the last edge being the end of the lap."""
+    """Returns the trace of rates between edges, the last edge being the end of the lap."""
     *starts_s, end_s = edges_s
     try:
         return Trace(tuple(starts_s), tuple(rates_bps), end_s)

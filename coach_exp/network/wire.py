@@ -46,8 +46,9 @@ _KEYS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that this side takes from a peer. `header_bytes` is for PLAN; every other header is
-    small. `plans` a session may register, and `open_tasks` wait for their answers."""
+    """What this side takes from a peer at most. `header_bytes` is for PLAN, every other header is
+    small; `plans` counts those that a session may register, `open_tasks` the tasks that may wait
+    for their answers."""
 
     header_bytes: int = 256 * 1024
     payload_bytes: int = 32 * 1024 * 1024
@@ -55,11 +56,11 @@ class Limits:
     open_tasks: int = 1024
 
     def header(self, message: type[Message]) -> int:
-        """The largest header of a kind."""
+        """Returns the bytes of the largest header of a kind."""
         return self.header_bytes if message is WirePlan else SMALL_HEADER_BYTES
 
     def payload(self, message: type[Message]) -> int:
-        """The largest payload of a kind: TENSOR alone has one."""
+        """Returns the bytes of the largest payload of a kind: TENSOR alone has one."""
         return self.payload_bytes if message is Tensor else 0
 
 
@@ -67,7 +68,8 @@ DEFAULT_LIMITS: Final = Limits()
 
 
 def encode(message: Message, limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """The frame of a message. Raises WireError for one that a peer of the same limits refuses."""
+    """Returns the frame of a message. Raises WireError for one that a peer of the same limits
+    refuses."""
     kind = type(message)
     header = msgpack.packb({key: getattr(message, key) for key in _KEYS[kind]}, default=asdict)
     payload = message.payload if isinstance(message, Tensor) else b""
@@ -89,7 +91,7 @@ class _Prefix:
 
 
 class FrameDecoder:
-    """Bytes in, messages out. `accepts` holds the kinds that may come now; one of another kind is
+    """Bytes in, messages out. `accepts` lists the kinds that may come now; one of another kind is
     refused by its prefix, before its body is kept.
 
     >>> from coach_exp.network.wire_messages import PlanOk
@@ -106,8 +108,8 @@ class FrameDecoder:
     ) -> None:
         self.accepts = accepts
         self._limits = limits
-        self._held = bytearray()  # the beginning of a frame whose rest comes in later pieces
-        self._fed = NOTHING  # what came last and is not read yet: behind `_held`
+        self._begun = bytearray()  # the beginning of a frame whose rest comes in later pieces
+        self._fed = NOTHING  # what came last and is not read yet: behind `_begun`
         self._prefix: _Prefix | None = None
         self._ended = False
         self._broken: str | None = None
@@ -116,25 +118,25 @@ class FrameDecoder:
     @property
     def frame(self) -> int | None:
         """The number of the frame of which a part has come; None between two frames."""
-        return self._whole if self._held else None
+        return self._whole if self._begun else None
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what has arrived; b"" means that the peer hung up. Raises WireError once something
         was wrong."""
         self._refuse_if_broken()
         self._ended = self._ended or not data
-        self._held += self._fed
+        self._begun += self._fed
         self._fed = memoryview(data)
 
     def next_message(self) -> Message | None:
-        """The next message; None where more bytes are needed. Raises WireError with the rule that
-        the bytes break, and for whatever is asked afterwards."""
+        """Returns the next message; None where more bytes are needed. Raises WireError with the
+        rule that the bytes break, and for whatever is asked afterwards."""
         self._refuse_if_broken()
         try:
             return self._next_message()
         except WireError as broken:
             self._broken = str(broken)
-            self._held, self._fed = bytearray(), NOTHING
+            self._begun, self._fed = bytearray(), NOTHING
             raise
 
     def _refuse_if_broken(self) -> None:
@@ -146,33 +148,33 @@ class FrameDecoder:
             self._prefix = self._read_prefix()
         prefix = self._prefix
         if prefix is None or not self._has(prefix.frame_bytes):
-            if self._ended and self._held:
-                raise WireError(f"the peer hung up within a frame, after {len(self._held)} bytes")
+            if self._ended and self._begun:
+                raise WireError(f"the peer hung up within a frame, after {len(self._begun)} bytes")
             return None
         self._prefix = None
         self._whole += 1
-        if not self._held:  # read where it lies, without a copy
+        if not self._begun:  # read where it lies, without a copy
             frame = self._fed[: prefix.frame_bytes]
             self._fed = self._fed[prefix.frame_bytes :] or NOTHING
             return _read_frame(frame, prefix)
-        with memoryview(self._held) as held:
-            message = _read_frame(held[: prefix.frame_bytes], prefix)
-        del self._held[: prefix.frame_bytes]
+        with memoryview(self._begun) as begun:
+            message = _read_frame(begun[: prefix.frame_bytes], prefix)
+        del self._begun[: prefix.frame_bytes]
         return message
 
     def _has(self, size: int) -> bool:
-        """Whether so many bytes have come, and lie in one piece: in `_held`, or in `_fed` where
-        nothing is held."""
-        if not self._held and len(self._fed) >= size:
+        """Returns whether so many bytes have come, and lie in one piece: in `_begun`, or in `_fed`
+        where that is empty."""
+        if not self._begun and len(self._fed) >= size:
             return True
-        missing = max(0, size - len(self._held))
-        self._held += self._fed[:missing]
+        missing = max(0, size - len(self._begun))
+        self._begun += self._fed[:missing]
         self._fed = self._fed[missing:] or NOTHING  # which lets go of bytes that are read
-        return len(self._held) >= size
+        return len(self._begun) >= size
 
     def _read_prefix(self) -> _Prefix | None:
         self._has(PREFIX.size)
-        start = bytes((self._held or self._fed)[: PREFIX.size])
+        start = bytes((self._begun or self._fed)[: PREFIX.size])
         if start[: len(MAGIC)] != MAGIC[: len(start)]:
             raise WireError(f"a frame begins with {MAGIC!r}; the peer does not speak this protocol")
         if len(start) < PREFIX.size:
@@ -196,13 +198,13 @@ class FrameDecoder:
 def _judge_sizes(
     message: type[Message], header_bytes: int, payload_bytes: int, limits: Limits
 ) -> None:
-    for what, size, most in (
+    for what, size, max_bytes in (
         ("header", header_bytes, limits.header(message)),
         ("payload", payload_bytes, limits.payload(message)),
     ):
-        if size > most:
+        if size > max_bytes:
             raise WireError(
-                f"the {what} of a {KINDS[message].name} has at most {most} bytes, not {size}"
+                f"the {what} of a {KINDS[message].name} has at most {max_bytes} bytes, not {size}"
             )
 
 

@@ -14,7 +14,7 @@ from coach_exp.types.plan import Side
 
 
 def fresh_nonce() -> bytes:
-    """Random bytes that no other session has."""
+    """Returns random bytes that no other session has."""
     return secrets.token_bytes(NONCE_BYTES)
 
 
@@ -29,7 +29,7 @@ class Prover:
             raise ConfigError("an empty token proves nothing; set one, or none at all")
 
     def proof(self, side: Side, end_nonce: bytes, cloud_nonce: bytes, fingerprint: str) -> bytes:
-        """The proof that `side` gives in the session of these nonces."""
+        """Returns the proof that `side` gives in the session of these nonces."""
         if self.token is None:
             return b""
         text = b"coach wire " + side.encode() + b"\0" + end_nonce + cloud_nonce
@@ -38,6 +38,7 @@ class Prover:
     def holds(
         self, given: bytes, side: Side, end_nonce: bytes, cloud_nonce: bytes, fingerprint: str
     ) -> bool:
-        """Whether `given` is that proof; takes as long for a wrong one as for the right one."""
+        """Returns whether `given` is that proof; takes as long for a wrong one as for the right
+        one."""
         expected = self.proof(side, end_nonce, cloud_nonce, fingerprint)
         return hmac.compare_digest(given, expected)

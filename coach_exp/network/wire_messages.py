@@ -6,7 +6,7 @@ says what is wrong. Seconds named `_s` are of the sender's own clock unless said
 """
 
 from enum import IntEnum
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
@@ -18,11 +18,18 @@ NONCE_BYTES = 32
 PROOF_BYTES = 32
 MAX_LAYERS = 4096  # that a plan may name
 MAX_CROSSING = 256  # tensors of one task
-LONGEST_NAME = 200  # characters
-LONGEST_REASON = 400
-LONGEST_WORK_S = 60.0  # that a plan may ask of the cloud for one tensor
+MAX_NAME_CHARS = 200
+MAX_REASON_CHARS = 400
+MAX_WORK_S = 60.0  # that a plan may ask of the cloud for one tensor
 
-MESSAGE = ConfigDict(extra="forbid", allow_inf_nan=False)
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def message(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass whose fields are checked whenever one is made."""
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return cast(type[T], dataclass(frozen=True, slots=True, config=config)(cls))
 
 
 def _printable(text: str) -> str:
@@ -44,10 +51,10 @@ def _width(bits: int) -> int:
 
 
 Name = Annotated[
-    str, Field(strict=True, min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)
+    str, Field(strict=True, min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_printable)
 ]
 Reason = Annotated[
-    str, Field(strict=True, min_length=1, max_length=LONGEST_REASON), AfterValidator(_printable)
+    str, Field(strict=True, min_length=1, max_length=MAX_REASON_CHARS), AfterValidator(_printable)
 ]
 Nonce = Annotated[bytes, Field(strict=True, min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 ProofBytes = Annotated[bytes, Field(strict=True, max_length=PROOF_BYTES)]
@@ -55,12 +62,12 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 TaskNumber = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 Bits = Annotated[int, Field(strict=True), AfterValidator(_width)]
 Clock = Annotated[float, Field(strict=True)]
-Work = Annotated[float, Field(strict=True, ge=0, le=LONGEST_WORK_S)]
+Work = Annotated[float, Field(strict=True, ge=0, le=MAX_WORK_S)]
 Threshold = Annotated[float, Field(strict=True, allow_inf_nan=True), AfterValidator(_not_nan)]
 
 
 class Kind(IntEnum):
-    """The number of a message's kind in its frame."""
+    """The number of a message's kind in its frame; `Message` has the kinds in the same order."""
 
     HELLO = 1
     CHALLENGE = 2
@@ -78,7 +85,7 @@ class Kind(IntEnum):
     BYE = 14
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Hello:
     """End to cloud, first of all: the protocol and the model that the end has."""
 
@@ -88,7 +95,7 @@ class Hello:
     nonce: Nonce
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Challenge:
     """Cloud to end: the cloud's nonce, and whether it asks for a token."""
 
@@ -96,14 +103,14 @@ class Challenge:
     token: Annotated[bool, Field(strict=True)]
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Proof:
     """End to cloud: that it has the token; empty where the cloud asks for none."""
 
     proof: ProofBytes
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Welcome:
     """Cloud to end: that it has the token too; empty where there is none."""
 
@@ -111,14 +118,14 @@ class Welcome:
     proof: ProofBytes
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Refused:
     """Either side, its last word: why it closes the connection."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class CrossingTensor:
     """One tensor of a plan; its arrival lets the cloud work `work_s` seconds more."""
 
@@ -127,7 +134,7 @@ class CrossingTensor:
     work_s: Work
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class CloudHead:
     """An exit head on the cloud, behind `layer`, when the cloud has computed `at_s` seconds of the
     task. A task of at least `threshold` is answered there; inf: none is."""
@@ -137,7 +144,7 @@ class CloudHead:
     threshold: Threshold
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class WirePlan:
     """End to cloud: the cloud's part of a plan, under a number that its tasks name. `crossing` is
     in sending order, `end_layers` in the order of execution."""
@@ -155,14 +162,14 @@ class WirePlan:
             raise ValueError("should send outputs of its end layers alone")
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class PlanOk:
     """Cloud to end: tasks may name this plan from now on."""
 
     plan: Count
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class PlanRefused:
     """Cloud to end: no task may name this plan; the connection stays."""
 
@@ -170,7 +177,7 @@ class PlanRefused:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Tensor:
     """End to cloud: crossing tensor `part` (from 0) of the `parts` of a task's plan. `payload` is
     what the codec made of it and travels behind the header."""
@@ -187,7 +194,7 @@ class Tensor:
             raise ValueError("part should be less than parts")
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Answer:
     """Cloud to end: the label of a task, and the layer whose exit head gave it (None: the model's
     end did).
@@ -209,21 +216,21 @@ class Answer:
             raise ValueError("end_s should not be before received_s or start_s")
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Cancel:
     """End to cloud: the task was given up, its answer is not waited for."""
 
     task: TaskNumber
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Ping:
     """Either side: when it was sent."""
 
     sent_s: Clock
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Pong:
     """The other side's reply: `ping_s` is the ping's own word; it came and the reply left at the
     other two on the replying side's clock. The offset of the clocks follows from the four."""
@@ -233,49 +240,24 @@ class Pong:
     sent_s: Clock
 
 
-@dataclass(frozen=True, slots=True, config=MESSAGE)
+@message
 class Bye:
     """Either side, its last word: nothing is wrong."""
 
 
-Message: TypeAlias = (
-    Hello
-    | Challenge
-    | Proof
-    | Welcome
-    | Refused
-    | WirePlan
-    | PlanOk
-    | PlanRefused
-    | Tensor
-    | Answer
-    | Cancel
-    | Ping
-    | Pong
-    | Bye
+Handshake: TypeAlias = Hello | Challenge | Proof | Welcome
+Traffic: TypeAlias = (  # after the handshake, until the last word
+    WirePlan | PlanOk | PlanRefused | Tensor | Answer | Cancel | Ping | Pong
 )
+Message: TypeAlias = Handshake | Refused | Traffic | Bye
 
-MESSAGES: dict[Kind, type[Message]] = {
-    Kind.HELLO: Hello,
-    Kind.CHALLENGE: Challenge,
-    Kind.PROOF: Proof,
-    Kind.WELCOME: Welcome,
-    Kind.REFUSED: Refused,
-    Kind.PLAN: WirePlan,
-    Kind.PLAN_OK: PlanOk,
-    Kind.PLAN_REFUSED: PlanRefused,
-    Kind.TENSOR: Tensor,
-    Kind.ANSWER: Answer,
-    Kind.CANCEL: Cancel,
-    Kind.PING: Ping,
-    Kind.PONG: Pong,
-    Kind.BYE: Bye,
-}
-KINDS: dict[type[Message], Kind] = {message: kind for kind, message in MESSAGES.items()}
+MESSAGES: dict[Kind, type[Message]] = dict(zip(Kind, get_args(Message), strict=True))
+KINDS: dict[type[Message], Kind] = {cls: kind for kind, cls in MESSAGES.items()}
 
 
 def wire_plan(number: int, plan: Plan) -> WirePlan:
-    """What the cloud must know of a plan. Raises WireError for one that the wire cannot carry."""
+    """Returns what the cloud must know of a plan. Raises WireError for one that the wire cannot
+    carry."""
     try:
         return WirePlan(
             plan=number,
@@ -295,19 +277,19 @@ def wire_plan(number: int, plan: Plan) -> WirePlan:
 
 
 def mistake(found: ValidationError) -> str:
-    """The first mistake in words, without the value, which may be a peer's: `crossing.0.bits should
-    be 1 to 8, 16 or 32`."""
+    """Returns the first mistake in words, without the value, which may be a peer's:
+    `crossing.0.bits should be 1 to 8, 16 or 32`."""
     first = found.errors(include_input=False, include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     words = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{shown(place, 80)} {words}".strip()
 
 
-def shown(text: str, most: int = LONGEST_REASON) -> str:
-    """A text that can be printed and sent: cut, with '?' for what cannot be printed.
+def shown(text: str, max_chars: int = MAX_REASON_CHARS) -> str:
+    """Returns a text that can be printed and sent: cut, with '?' for what cannot be printed.
 
     >>> shown("bell\\a and more", 9), shown("")
     ('bell? an…', '?')
     """
-    clean = "".join(c if c.isprintable() else "?" for c in text[: most + 1]) or "?"
-    return clean if len(clean) <= most else clean[: most - 1] + "…"
+    clean = "".join(c if c.isprintable() else "?" for c in text[: max_chars + 1]) or "?"
+    return clean if len(clean) <= max_chars else clean[: max_chars - 1] + "…"

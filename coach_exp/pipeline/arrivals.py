@@ -7,7 +7,7 @@ from coach_exp.types.workload import Workload
 
 
 def arrival_times(workload: Workload) -> NDArray[np.float64]:
-    """Arrival of each task in seconds: [tasks].
+    """Returns when each task arrives, in seconds since the run began: [tasks].
 
     In the closed loops (`single_stream`, `saturated`) every task is there from the beginning and
     counts as arrived when a place in flight is free for it.

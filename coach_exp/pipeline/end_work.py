@@ -1,4 +1,4 @@
-"""The end's part of a task: computed, or held for as long as the end's profile says.
+"""The end's part of a task: computed, or emulated for as long as the end's profile says.
 
 In: a sample, a plan, when the end begins. Out: the stops on the way - exit heads, crossing tensors,
 the last layer - each with the time at which it was reached; payloads; and, for a task that gave up
@@ -30,7 +30,8 @@ class Stop(NamedTuple):
 
 
 def stops(plan: Plan) -> tuple[Stop, ...]:
-    """All stops of a plan in the order of execution; the last one is the end of the end part."""
+    """Returns all stops of a plan in the order of execution; at the last one the end part is
+    over."""
     place = {layer: k for k, layer in enumerate(plan.end_layers)}
     found = [Stop(h.at_s, h.layer, head=h) for h in plan.heads if h.side == "end"]
     found += [
@@ -53,24 +54,26 @@ class EndTask(Protocol):
 
     @property
     def outcomes(self) -> Outcomes | None:
-        """What a controller may ask about this task now; None when only times count."""
+        """The answers that a controller may ask for now; None when only times count."""
 
     async def reach(self, stop: Stop) -> float:
-        """Compute up to a stop, the next in order; when it was reached."""
+        """Compute up to a stop, the next in order. Returns when it was reached."""
 
     async def pack(
         self, crossing: Sequence[Crossing], parts: Sequence[int], early: CloudExit | None
     ) -> list[bytes]:
-        """The payloads of some crossing tensors that are ready, at the widths in `crossing`, which
-        holds all of the plan's. `early` tells a cloud that computes nothing where to stop."""
+        """Returns the payloads of the crossing tensors `parts`, which are ready, at the widths in
+        `crossing`, which lists all of the plan's. `early` tells a cloud that computes nothing where
+        to stop."""
 
     async def finish(self, from_s: float) -> tuple[float, int]:
-        """Compute what the plan leaves to the cloud, from `from_s` on or as soon as possible: when
-        it was done, and the label. For a plan that sends nothing that is the label alone."""
+        """Compute what the plan leaves to the cloud, from `from_s` on or as soon as possible.
+        Returns when that was done, and the label. A plan that sends nothing leaves only the
+        label."""
 
 
 class EndWork(Protocol):
-    """An end device."""
+    """An end device, which runs one task at a time."""
 
     @property
     def emulated(self) -> bool:
@@ -79,7 +82,7 @@ class EndWork(Protocol):
         nothing is then told what to answer."""
 
     def begin(self, sample: int, plan: Plan, start_s: float) -> EndTask:
-        """Start a task."""
+        """Start a task and return it; its end part begins at `start_s`."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,13 @@ class EmulatedEnd:
     emulated: bool = True
 
     def begin(self, sample: int, plan: Plan, start_s: float) -> "EmulatedTask":
-        """Start a task."""
+        """Start a task and return it."""
         return EmulatedTask(self, sample, plan, start_s)
 
 
 @dataclass(frozen=True)
 class EmulatedTask:
-    """A task whose answers are those of the real model, known before."""
+    """A task whose answers are those of the real model, known beforehand."""
 
     end: EmulatedEnd
     sample: int
@@ -108,31 +111,33 @@ class EmulatedTask:
 
     @property
     def outcomes(self) -> Outcomes | None:
-        """The answers of the stream's split."""
+        """The answers on the stream's split, None when only times count."""
         return self.end.problem.outcomes
 
     async def reach(self, stop: Stop) -> float:
-        """Hold the end until the plan's time."""
-        return await self._hold_until(self.start_s + stop.at_s)
+        """Wait for the time at which the plan reaches the stop, and return it."""
+        return await self._wait_until(self.start_s + stop.at_s)
 
     async def pack(
         self, crossing: Sequence[Crossing], parts: Sequence[int], early: CloudExit | None
     ) -> list[bytes]:
-        """Fillers that tell the cloud the label; 0 where no model answers."""
+        """Returns fillers that tell the cloud the label; 0 where no model answers."""
         sizes, label = payload(self.end.problem, self.sample, tuple(crossing))
         head, label = (None, label) if early is None else early
         return [instruction(sizes[part], max(label, 0), head) for part in parts]
 
     async def finish(self, from_s: float) -> tuple[float, int]:
-        """Hold the end for the remaining layers."""
+        """Wait for as long as the remaining layers take. Returns when they are done, and the
+        label."""
         outcomes = self.outcomes
         label = NOT_SIMULATED if outcomes is None else outcomes.uncut(self.sample)
         if not self.plan.crossing:
             return from_s, label
-        return await self._hold_until(from_s + self._remaining_s()), label
+        return await self._wait_until(from_s + self._remaining_s()), label
 
     def _remaining_s(self) -> float:
-        """Of a plan that gives up by itself as it says; of others what the end's profile says."""
+        """Returns the seconds of the layers that the plan leaves to the cloud, on the end: the
+        plan's own word where it gives up by itself, the end's profile elsewhere."""
         if self.plan.local_s > 0:
             return self.plan.local_s
         own = set(self.plan.end_layers)
@@ -141,6 +146,6 @@ class EmulatedTask:
             profile[layer.name] for layer in self.end.problem.graph.layers if layer.name not in own
         )
 
-    async def _hold_until(self, instant_s: float) -> float:
+    async def _wait_until(self, instant_s: float) -> float:
         await sleep_until(self.end.began_s + instant_s)
         return instant_s

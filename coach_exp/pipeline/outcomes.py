@@ -1,4 +1,4 @@
-"""The answers of a model seen otherwise: with the bytes of another resolution, or of other splits.
+"""The answers of a model seen otherwise: with the bytes of another resolution, or chosen samples.
 
 `RescaledOutcomes`: labels and features as measured, payloads of the sizes that the timed graph
 would send; layers correspond by name, and a payload keeps its share of the size that its codec
@@ -35,32 +35,32 @@ class RescaledOutcomes:
         return self.measured.samples
 
     def true_label(self, sample: int) -> int:
-        """Ground truth of a sample."""
+        """Returns the ground truth of a sample."""
         return self.measured.true_label(sample)
 
     def video(self, sample: int) -> int:
-        """The video or track that a sample belongs to."""
+        """Returns the number of the video or track that a sample belongs to."""
         return self.measured.video(sample)
 
     def uncut(self, sample: int) -> int:
-        """Label that the whole float model predicts."""
+        """Returns the label that the whole float model predicts."""
         return self.measured.uncut(sample)
 
     def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
-        """Task feature at the measured resolution: [channels]."""
+        """Returns the task feature at the measured resolution: [channels]."""
         return self.measured.feature(sample, layers)
 
     def through(self, codec: Codec) -> "RescaledOutcomes":
-        """The same answers and graph through another codec."""
+        """Returns the same answers and graph through another codec."""
         return RescaledOutcomes(self.measured.through(codec), self.timed, codec)
 
     def tensor_size(self, layer: str) -> TensorSize:
-        """Size at the timed resolution."""
+        """Returns the size of a layer's output at the timed resolution."""
         timed = self.timed[layer]
         return TensorSize(timed.elements, timed.rows)
 
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
-        """The measured label with the timed bytes."""
+        """Returns the measured label with the timed bytes."""
         found = self.measured.predict(sample, crossing)
         sizes = (
             self._timed_bytes(size, tensor)
@@ -69,7 +69,7 @@ class RescaledOutcomes:
         return Prediction(found.label, tuple(sizes))
 
     def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
-        """At the timed resolution: [samples, tensors]."""
+        """Returns the payload bytes at the timed resolution: [samples, tensors]."""
         measured = self.measured.sent_bytes(crossing)
         columns = (
             [self._timed_bytes(size, tensor) for size in column]
@@ -82,11 +82,11 @@ class RescaledOutcomes:
         return rescaled_bytes(measured_bytes, tensor.bits, self.codec, size, timed)
 
     def with_exits(self, layers: Sequence[str]) -> "RescaledOutcomes":
-        """With early-exit heads behind these layers."""
+        """Returns the same answers with early-exit heads behind these layers."""
         return replace(self, measured=self.measured.with_exits(layers))
 
     def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
-        """What a head says at the measured resolution."""
+        """Returns what a head says at the measured resolution."""
         return self.measured.at_exit(sample, layer, crossing)
 
 
@@ -101,13 +101,13 @@ class SelectedOutcomes:
 
     @staticmethod
     def all_of(*sources: Outcomes) -> "SelectedOutcomes":
-        """Every sample of some splits."""
+        """Returns every sample of some splits, one split after the other."""
         counts = [each.samples for each in sources]
         source = np.repeat(np.arange(len(sources)), counts)
         return SelectedOutcomes(sources, source, np.concatenate([np.arange(n) for n in counts]))
 
     def of(self, chosen: NDArray[np.int64]) -> "SelectedOutcomes":
-        """Some of these samples."""
+        """Returns some of these samples, in the order of `chosen`."""
         return SelectedOutcomes(self.sources, self.source[chosen], self.sample[chosen])
 
     @property
@@ -121,46 +121,46 @@ class SelectedOutcomes:
         return len(self.sample)
 
     def true_label(self, sample: int) -> int:
-        """Ground truth of a sample."""
+        """Returns the ground truth of a sample."""
         return self._source(sample).true_label(int(self.sample[sample]))
 
     def video(self, sample: int) -> int:
-        """The video or track that a sample belongs to."""
+        """Returns the number of the video or track that a sample belongs to."""
         return self._source(sample).video(int(self.sample[sample]))
 
     def uncut(self, sample: int) -> int:
-        """Label that the whole float model predicts."""
+        """Returns the label that the whole float model predicts."""
         return self._source(sample).uncut(int(self.sample[sample]))
 
     def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
-        """Task feature: [channels]."""
+        """Returns the task feature: [channels]."""
         return self._source(sample).feature(int(self.sample[sample]), layers)
 
     def through(self, codec: Codec) -> "SelectedOutcomes":
-        """The same samples through another codec."""
+        """Returns the same samples through another codec."""
         sources = tuple(source.through(codec) for source in self.sources)
         return SelectedOutcomes(sources, self.source, self.sample)
 
     def tensor_size(self, layer: str) -> TensorSize:
-        """The same in every split."""
+        """Returns the size of a layer's output, which is the same in every split."""
         return self.sources[0].tensor_size(layer)
 
     def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
-        """Label and bytes."""
+        """Returns label and payload bytes."""
         return self._source(sample).predict(int(self.sample[sample]), crossing)
 
     def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
-        """Of the chosen samples: [samples, tensors]."""
+        """Returns the payload bytes of the chosen samples: [samples, tensors]."""
         every = [source.sent_bytes(crossing) for source in self.sources]
         pairs = zip(self.source.tolist(), self.sample.tolist(), strict=True)
         return np.array([every[source][sample] for source, sample in pairs])
 
     def with_exits(self, layers: Sequence[str]) -> "SelectedOutcomes":
-        """With early-exit heads behind these layers."""
+        """Returns the same answers with early-exit heads behind these layers."""
         return replace(self, sources=tuple(each.with_exits(layers) for each in self.sources))
 
     def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
-        """What a head says."""
+        """Returns what a head says."""
         return self._source(sample).at_exit(int(self.sample[sample]), layer, crossing)
 
     def _source(self, sample: int) -> Outcomes:

@@ -25,7 +25,7 @@ class Sides:
 
 
 class Parts(Protocol):
-    """The parts that a config names."""
+    """The parts that a config names, each made when it is first asked for."""
 
     @property
     def trained(self) -> bool:
@@ -40,18 +40,19 @@ class Parts(Protocol):
         """The layer graph at the resolution that is timed."""
 
     def trace(self) -> Trace:
-        """The link's true rate over time."""
+        """Returns the link's true rate over time."""
 
     def problem(self, trace: Trace) -> Problem:
-        """The offline problem, without the model's answers."""
+        """Returns the offline problem, without the model's answers."""
 
     def answers(self, split: Literal["centres", "calib", "stream"]) -> Outcomes:
-        """The model's answers on a split, at the data's resolution."""
+        """Returns the model's answers on a split, at the data's resolution."""
 
     def reference(self) -> Outcomes:
-        """The answers on the stream split computed one sample at a time, as tasks are: in a batch
-        the last digits of scores differ, and so does the label where two scores are nearly equal.
+        """Returns the answers on the stream split computed one sample at a time, as tasks are: in a
+        batch the last digits of scores differ, and so does the label where two scores are nearly
+        equal.
         """
 
     def sides(self, problem: Problem) -> Sides:
-        """What works on both sides of a socket, as `compute` says."""
+        """Returns what works on both sides of a socket, as the config's `compute` says."""

@@ -1,7 +1,7 @@
 """What of a task crosses the link: widths, sizes and the label that comes of it.
 
-In: a plan and what was decided at its cut. The simulator sends by it, and an executor that holds
-stages instead of computing them.
+In: a plan and what was decided at its cut. Out: what crosses, how large it is, the cloud's label.
+The simulator sends by it, and an executor whose stages are emulated.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,8 @@ class Payload(NamedTuple):
 
 
 def crossing_as(plan: Plan, decision: Decision | None) -> tuple[Crossing, ...]:
-    """The crossing tensors at the widths of the decision; None, or one without: at the plan's."""
+    """Returns the crossing tensors at the widths of the decision; at the plan's where there is no
+    decision, or one without widths."""
     if decision is None or decision.bits is None:
         return plan.crossing
     pairs = zip(plan.crossing, decision.bits, strict=True)
@@ -29,7 +30,8 @@ def crossing_as(plan: Plan, decision: Decision | None) -> tuple[Crossing, ...]:
 
 
 def payload(problem: Problem, sample: int, crossing: tuple[Crossing, ...]) -> Payload:
-    """Measured where the model answers, expected where it does not."""
+    """Returns the payload of a sample: measured where the model answers, expected where it does
+    not. When nothing crosses, the label is that of the whole model."""
     if problem.outcomes is not None:
         prediction = problem.outcomes.predict(sample, crossing)
         return Payload(prediction.payload_bytes, prediction.label)

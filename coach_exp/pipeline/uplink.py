@@ -18,14 +18,15 @@ from typing import Final, Protocol
 from coach_exp.network.clock import ClockOffset
 from coach_exp.network.peer import Peer, connect
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import ClientSession
 from coach_exp.network.wire_messages import Answer, PlanOk, PlanRefused, Pong, Tensor, wire_plan
-from coach_exp.network.wire_session import ClientSession, Event, Opened
+from coach_exp.network.wire_session import Event, Opened
 from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
 from coach_exp.types.plan import Plan
 
 FIRST_PINGS: Final = 8  # before the first task, so that the offset of the clocks is known
-FIRST_PAUSE_S: Final = 0.1  # before the first attempt to connect again; doubles up to the longest
-LONGEST_PAUSE_S: Final = 5.0
+FIRST_PAUSE_S: Final = 0.1  # before the first attempt to connect again; doubles up to the maximum
+MAX_PAUSE_S: Final = 5.0
 PINGS_PER_STALL: Final = 5
 
 Say = Callable[[str], None]
@@ -61,7 +62,8 @@ class CloudAddress:
         return f"{self.host}:{self.port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """TLS 1.3 that trusts the authority alone. Raises ConfigError for unusable files."""
+        """Returns a context for TLS 1.3 that trusts the authority alone, None where there is no
+        TLS. Raises ConfigError for unusable files."""
         if self.tls is None:
             return None
         try:
@@ -80,7 +82,7 @@ class CloudAddress:
 
 
 class UplinkOwner(Protocol):
-    """Who runs the tasks."""
+    """Whoever runs the tasks and is told of answers and losses."""
 
     def answered(self, answer: Answer, now_s: float) -> None:
         """An answer has come, at this time of `time.monotonic`."""
@@ -90,7 +92,7 @@ class UplinkOwner(Protocol):
 
 
 class _Nobody:
-    """Who has no tasks."""
+    """An owner without tasks."""
 
     def answered(self, answer: Answer, now_s: float) -> None:
         """Of UplinkOwner."""
@@ -100,15 +102,16 @@ class _Nobody:
 
 
 async def handshake(address: CloudAddress, plans: Sequence[Plan] = ()) -> None:
-    """Connect, prove, have the plans judged, and say good-bye: what would keep tasks from being
-    sent shows before anything long is begun. Raises as `Uplink.open`."""
+    """Connect, prove, have the plans judged, and say good-bye, so that what would keep tasks from
+    being sent shows before anything long is begun. Raises what `Uplink.open` raises."""
     uplink = Uplink(address, plans, _Nobody(), lambda words: None)
     await uplink.open()
     await uplink.close()
 
 
 class Uplink:
-    """The connection. Runs in an asyncio loop."""
+    """One end's connection to its cloud, which lives in an asyncio loop. `plans` are all that tasks
+    may name."""
 
     def __init__(
         self, address: CloudAddress, plans: Sequence[Plan], owner: UplinkOwner, say: Say
@@ -154,7 +157,9 @@ class Uplink:
         self._down.clear()
         try:
             await connect(
-                *(address.host, address.port, peer),
+                address.host,
+                address.port,
+                peer,
                 timeout_s=address.connect_s,
                 tls=self._tls,
                 server_name=address.server_name,
@@ -185,7 +190,7 @@ class Uplink:
             await self._event()
 
     async def _event(self) -> None:
-        """Until the cloud has said what was asked for; raises what ended the connection."""
+        """Wait until the cloud has said what was asked for. Raises what ended the connection."""
         if self._down.is_set():
             raise WireError(f"{self._address}: {self._end}")
         self._awaited = asyncio.get_running_loop().create_future()
@@ -204,15 +209,15 @@ class Uplink:
     # --- Watching -------------------------------------------------------------------------------
 
     async def keep(self) -> None:
-        """Ping, notice silence, connect again; until cancelled."""
+        """Ping, notice silence and connect again, until cancelled."""
         while True:
             if self._ready:
                 await self._watch()
             await self._reconnect()
 
     async def _watch(self) -> None:
-        """Until the connection is gone. What the kernel has not taken yet is no silence as long as
-        it takes some: a ping waits behind a long tensor."""
+        """Wait until the connection is gone, and cut it when the cloud is silent. While the kernel
+        takes more of what was written that is no silence: a ping waits behind a long tensor."""
         peer, session = self._peer, self._session
         assert peer is not None
         assert session is not None
@@ -230,11 +235,11 @@ class Uplink:
                 await self._down.wait()
 
     async def _reconnect(self) -> None:
-        """Try until the connection stands; each pause is twice the last one, a random part less."""
+        """Try to connect until it works; each pause is twice the last one, less a random part."""
         pause_s, said = FIRST_PAUSE_S, ""
         while not self._ready:
             await asyncio.sleep(pause_s * self._jitter.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
             try:
                 await self.open()
             except CoachError as error:
@@ -267,7 +272,7 @@ class Uplink:
             self._peer.write(self._session.cancel(task))
 
     async def drained(self) -> None:
-        """Until the kernel has taken all that was sent."""
+        """Wait until the kernel has taken all that was sent."""
         if self._peer is not None:
             await self._peer.drained()
 

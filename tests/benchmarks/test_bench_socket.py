@@ -16,6 +16,7 @@ import pytest
 from coach_exp.network.peer import Peer, connect
 from coach_exp.network.precise import new_loop
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import ClientSession
 from coach_exp.network.wire_messages import (
     Answer,
     CrossingTensor,
@@ -23,7 +24,8 @@ from coach_exp.network.wire_messages import (
     Tensor,
     WirePlan,
 )
-from coach_exp.network.wire_session import ClientSession, Opened, ServerSession
+from coach_exp.network.wire_server import ServerSession
+from coach_exp.network.wire_session import Opened
 
 HOST = "127.0.0.1"
 PAYLOAD_BYTES, ANSWER_BYTES = 100_000, 64

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from coach_exp.network.peer import Peer, connect
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import ClientSession
 from coach_exp.network.wire_messages import (
     Answer,
     CrossingTensor,
@@ -13,7 +14,7 @@ from coach_exp.network.wire_messages import (
     Tensor,
     WirePlan,
 )
-from coach_exp.network.wire_session import ClientSession, Event, Opened
+from coach_exp.network.wire_session import Event, Opened
 
 MODEL = "a model"
 

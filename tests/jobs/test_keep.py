@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from coach_exp.jobs.composed import Composed
 from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from coach_exp.jobs.composed import Composed
 from coach_exp.jobs.job import Job
 from coach_exp.jobs.keep import from_screen, keep
 from coach_exp.plots.figures import new_figure

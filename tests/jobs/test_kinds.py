@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from coach_exp.setup.component import built
 from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
@@ -10,7 +11,6 @@ from omegaconf import OmegaConf, open_dict
 from coach_exp.jobs.nested import RUN, composed_run
 from coach_exp.jobs.start import run_job
 from coach_exp.results.report import USUAL
-from coach_exp.setup.component import built
 from coach_exp.setup.invocation import Invocation
 from coach_exp.types.errors import ConfigError
 

@@ -48,8 +48,10 @@ def apart(trace: Trace, payload_bytes: int, messages: int) -> float:
     )
     gaps = [(kernel_s - our_s, kernel_s) for kernel_s, our_s in pairs]
     middle = sorted(gap for gap, _ in gaps)[len(gaps) // 2]
-    print(f"{trace.rates_bps} {payload_bytes} B: median {middle * 1e3:.2f} ms, last "
-          f"{gaps[-1][0] * 1e3:.2f} ms of {gaps[-1][1] * 1e3:.1f} ms")  # fmt: skip
+    print(
+        f"{trace.rates_bps} {payload_bytes} B: median {middle * 1e3:.2f} ms, last "
+        f"{gaps[-1][0] * 1e3:.2f} ms of {gaps[-1][1] * 1e3:.1f} ms"
+    )
     return max(abs(middle), abs(gaps[-1][0])) / gaps[-1][1]
 
 

@@ -18,15 +18,15 @@ def run(main):
         return runner.run(main)
 
 
-def best_of(most, off):
-    """The least error of a few attempts: a shaper that is wrong is wrong in all of them, whereas a
-    busy machine is late only now and then. Stops where it is good."""
-    least = inf
-    for _ in range(most):
-        least = min(least, off())
-        if least < 0.01:
+def best_of(attempts, off):
+    """Returns the lowest error of a few attempts: a shaper that is wrong is wrong in all of them,
+    whereas a busy machine is late only now and then. Stops where it is good."""
+    lowest = inf
+    for _ in range(attempts):
+        lowest = min(lowest, off())
+        if lowest < 0.01:
             break
-    return least
+    return lowest
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def best_of(most, off):
 )
 def test_the_rate_is_that_of_the_trace(mbps, payload_bytes):
     """The rate is that of the message in the middle of how late they are: where other processes
-    take the cores away for a moment, only the messages of that moment are late."""
+    take the cores away for a while, only the messages of that time are late."""
     messages = max(1, round(mbps * 1e6 / 8 / payload_bytes))
     message_s = 8 * payload_bytes / (mbps * 1e6)
 

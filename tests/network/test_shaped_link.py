@@ -94,13 +94,14 @@ def test_a_message_is_taken_off_the_link():
     assert link.free_s == 1.25
 
 
-moments = st.floats(0, 8)
+instants = st.floats(0, 8)
+may_give_up = instants | st.just(inf)
 
 
 @settings(max_examples=200)
 @given(
     st.lists(
-        st.tuples(moments, st.integers(0, 4 * MBIT), moments | st.just(inf), moments | st.none()),
+        st.tuples(instants, st.integers(0, 4 * MBIT), may_give_up, instants | st.none()),
         max_size=8,
     )
 )

@@ -198,7 +198,7 @@ def test_a_harmonic_mean_of_nothing_is_refused():
         HarmonicMean(1e6, 0)
 
 
-def test_an_oracle_tells_the_rate_of_the_moment_and_what_follows_an_outage():
+def test_an_oracle_tells_the_present_rate_and_what_follows_an_outage():
     trace = Trace((0, 1, 2, 3), (0, 4e6, 2e6, 0), period_s=5)
     oracle = Oracle(trace)
     times = [0.0, 0.9, 1.0, 2.5, 3.0, 4.9, 6.0]

@@ -11,7 +11,7 @@ import pytest
 from helpers.paths import ROOT
 
 from coach_exp.network.trace import Trace, TraceCursor
-from coach_exp.network.trace_files import load_trace, read_trace
+from coach_exp.network.trace_files import Playback, load_trace, read_trace
 from coach_exp.types.errors import LinkError
 
 REAL = Path(os.environ.get("COACH_DATA", ROOT / "../shared/data")) / "traces"
@@ -79,21 +79,21 @@ def test_without_further_wishes_the_recording_repeats(written):
 
 
 def test_a_part_begins_and_ends_within_segments(written):
-    part = load_trace(written(FIVE), begin_s=1.5, duration_s=2.0)
+    part = load_trace(written(FIVE), playback=Playback(begin_s=1.5, duration_s=2.0))
     assert part == Trace((0, 0.5, 1.5), (0, 4e6, 8e6), 2)
-    assert load_trace(written(FIVE), begin_s=3.0) == Trace((0, 1), (8e6, 0), 2)
-    assert load_trace(written(FIVE), duration_s=5.0).period_s == 5
+    assert load_trace(written(FIVE), playback=Playback(begin_s=3.0)) == Trace((0, 1), (8e6, 0), 2)
+    assert load_trace(written(FIVE), playback=Playback(duration_s=5.0)).period_s == 5
 
 
 def test_a_clip_from_zero_keeps_outages_and_a_higher_one_lifts_them(written):
-    kept = load_trace(written(FIVE), scale=2, clip_bps=(0, 10e6))
+    kept = load_trace(written(FIVE), playback=Playback(scale=2, clip_bps=(0, 10e6)))
     assert kept.rates_bps == (2e6, 0, 8e6, 10e6, 0)
-    lifted = load_trace(written(FIVE), scale=2, clip_bps=(3e6, 10e6))
+    lifted = load_trace(written(FIVE), playback=Playback(scale=2, clip_bps=(3e6, 10e6)))
     assert lifted.rates_bps == (3e6, 3e6, 8e6, 10e6, 3e6)
 
 
 def test_without_a_loop_the_last_rate_stays(written):
-    once = load_trace(written(FIVE), duration_s=4, loop=False)
+    once = load_trace(written(FIVE), playback=Playback(duration_s=4, loop=False))
     assert once == Trace((0, 1, 2, 3), (1e6, 0, 4e6, 8e6), inf)
     assert TraceCursor(once).finish(100, 1_000_000) == 101
 
@@ -166,7 +166,7 @@ def test_a_wrong_format_is_refused(written):
 )
 def test_a_part_that_cannot_carry_traffic_is_refused_by_name(written, wish, words):
     with pytest.raises(LinkError, match=rf"given\.trace: .*{words}"):
-        load_trace(written(FIVE), **wish)
+        load_trace(written(FIVE), playback=Playback(**wish))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -201,7 +201,7 @@ def sabre_mean(text: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "mean_bps", "least"),
+    ("pattern", "mean_bps", "min_files"),
     [
         ("mahimahi/*.up", mahimahi_mean, 3),
         ("mahimahi/*.down", mahimahi_mean, 3),
@@ -211,11 +211,11 @@ def sabre_mean(text: str) -> float:
         ("sbu_wifi_cellular/*.csv", csv_mean, 36),
     ],
 )
-def test_every_real_trace_loads_and_carries_what_its_file_says(pattern, mean_bps, least):
+def test_every_real_trace_loads_and_carries_what_its_file_says(pattern, mean_bps, min_files):
     if not REAL.is_dir():
         pytest.skip(f"no {REAL}; set COACH_DATA")
     paths = sorted(REAL.glob(pattern))
-    assert len(paths) >= least
+    assert len(paths) >= min_files
     for path in paths:
         trace = load_trace(path)
         carried = trace.carried_bits(trace.period_s)

@@ -27,6 +27,7 @@ from coach_exp.network.wire import (
     encode,
 )
 from coach_exp.network.wire_auth import Prover, fresh_nonce
+from coach_exp.network.wire_client import MAX_CANCELLED, ClientSession
 from coach_exp.network.wire_messages import (
     MAX_LAYERS,
     MESSAGES,
@@ -50,15 +51,8 @@ from coach_exp.network.wire_messages import (
     shown,
     wire_plan,
 )
-from coach_exp.network.wire_session import (
-    MAX_CANCELLED,
-    MAX_PINGS,
-    ClientSession,
-    Closed,
-    Opened,
-    Send,
-    ServerSession,
-)
+from coach_exp.network.wire_server import ServerSession
+from coach_exp.network.wire_session import MAX_PINGS, Closed, Opened, Send
 from coach_exp.types.errors import ConfigError, WireError
 from coach_exp.types.outcomes import Crossing
 from coach_exp.types.plan import (

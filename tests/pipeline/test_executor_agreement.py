@@ -1,4 +1,4 @@
-"""The executor against the simulator: the same plans, made by hand, over real TCP with held stages.
+"""The executor against the simulator: the same plans, made by hand, over TCP, stages emulated.
 
 Decisions and all that does not depend on the clock must be equal, always. Times are those of a
 machine that others use too: a core that is taken away for some milliseconds delays a run of a
@@ -35,6 +35,7 @@ pytestmark = pytest.mark.socket
 
 MS = 1e-3
 RATE_BPS = 8e6  # 1000 bytes take 1 ms
+LINK = Link(RATE_BPS)
 TENSOR_BYTES = 4000  # of every tensor, at every width
 KINDS = 20
 ATTEMPTS = 3
@@ -99,11 +100,9 @@ def assert_agree(
     workload: Workload,
     trace: Trace | None = None,
     decide=lambda call, task: None,
-    rtt_s: float = 0.0,
-    result_return: bool = False,
+    link: Link = LINK,
 ) -> Records:
-    """Returns the executor's records."""
-    link = Link(RATE_BPS, rtt_s, result_return)
+    """Returns the executor's records, which agree with the simulator's."""
     problem = world(workload, link=link, outcomes=ANSWERS)
     for _ in range(ATTEMPTS):
         simulated, executed = both(port, plans, problem, trace or constant(RATE_BPS), decide)
@@ -163,14 +162,13 @@ def test_heads_on_both_sides(port: int):
 
     spinn = plan(3, (3, 7), heads=heads)
     records = assert_agree(port, [spinn], saturated(60), decide=decide)
-    held_ms = np.round(records.cloud_busy_s / MS, 6).reshape(-1, 4)
-    assert np.unique(held_ms, axis=0).tolist() == [[0, 2, 5, 7]]
+    busy_ms = np.round(records.cloud_busy_s / MS, 6).reshape(-1, 4)
+    assert np.unique(busy_ms, axis=0).tolist() == [[0, 2, 5, 7]]
 
 
 def test_the_way_there_and_back(port: int):
-    records = assert_agree(
-        port, [plan(3, (3, 2))], saturated(40), rtt_s=20 * MS, result_return=True
-    )
+    there_and_back = Link(RATE_BPS, rtt_s=20 * MS, result_return=True)
+    records = assert_agree(port, [plan(3, (3, 2))], saturated(40), link=there_and_back)
     assert (records.finish_s - records.cloud_end_s >= 10 * MS).all()
 
 
@@ -180,9 +178,9 @@ def test_outages_and_tasks_that_give_up(port: int):
     def decide(call: str, task: int) -> Decision | None:
         return Decision("exit", label=2) if call == "gave up" and task % 2 else None
 
-    patient = plan(3, (3, 2), timeout_s=25 * MS, local_s=4 * MS)
+    timed = plan(3, (3, 2), timeout_s=25 * MS, local_s=4 * MS)
     trace = Trace((0.0, 0.1, 0.19, 0.35, 0.41), (RATE_BPS, 0.0, RATE_BPS, 0.0, RATE_BPS))
     workload = Workload("periodic", 60, 60, rate_hz=100)
-    records = assert_agree(port, [patient], workload, trace, decide)
+    records = assert_agree(port, [timed], workload, trace, decide)
     assert 5 < records.fallback.sum() < 30
     assert set(records.decision[records.fallback]) == {"local", "exit"}

@@ -280,7 +280,7 @@ def test_an_outage_holds_the_link():
     assert records.true_bps.tolist() == [KBYTE_PER_S] * 2
 
 
-def test_the_true_rate_is_that_of_the_moment_of_the_estimate():
+def test_the_true_rate_is_that_of_the_time_of_the_estimate():
     trace = Trace((0, 3, 5), (KBYTE_PER_S, 0, 2 * KBYTE_PER_S))
     plan = made(2, (2, 3000, 1), release="after_decision")
     records = simulate(world(saturated(2)), Scripted([plan]), trace, Oracle(trace))
@@ -458,7 +458,7 @@ def exits_late(call: str, task: int) -> Decision | None:
 def test_tasks_that_give_up_are_finished_by_the_end_before_it_starts_another():
     #           0   2   4   6   8   10  12  14  16  18  20
     #   end     |000|111|  000  |  111  |222|   |  222  |    4 s for the remaining layers
-    #   link        |00x|11x|           .   |22x|            down from 3 s; 2 s of patience
+    #   link        |00x|11x|           .   |22x|            down from 3 s; 2 s of timeout
     records, diary = faulty([single(2, 3, 1, timeout_s=2, local_s=4)], saturated(3), DOWN_FOR_LONG)
     assert spans(records) == [
         (0, 0, 2, 2, 4, 4, 4, 8),
@@ -512,7 +512,7 @@ def test_a_task_that_waits_for_the_link_gives_up_without_having_had_it():
 
 def test_tensors_that_had_left_before_a_task_gave_up_cost_the_cloud_their_work():
     #           0 1 2 3 4 5 6 7 8
-    #   end     |000|1|000|           task 0: tensors at 1 and 2, patience to 3
+    #   end     |000|1|000|           task 0: tensors at 1 and 2, timeout at 3
     #   link      |0|x|1|             the second has the link from 2 to 3
     #   cloud       |000000000|1|
     plans = [made(2, (1, 1000, 5), (2, 3000, 1), timeout_s=2, local_s=2), single(1, 1, 1)]
@@ -533,7 +533,7 @@ def test_no_task_gives_up_before_its_end_part_is_over():
     assert records.link_busy_s.tolist() == [3]
 
 
-def test_without_work_and_patience_all_happens_at_once():
+def test_without_work_and_time_to_wait_all_happens_at_once():
     records, _ = faulty([made(0, (0, 1, 1), timeout_s=0, local_s=1)], saturated(3), DOWN_FOR_LONG)
     assert records.end_start_s.tolist() == [0, 1, 2]
     assert records.decided_s.tolist() == [0, 1, 2]
@@ -541,7 +541,7 @@ def test_without_work_and_patience_all_happens_at_once():
 
 
 @pytest.mark.parametrize(("timeout_s", "gives_up"), [(3, False), (2.875, True)])
-def test_a_last_byte_that_leaves_with_the_last_of_patience_is_in_time(timeout_s, gives_up):
+def test_a_last_byte_that_leaves_at_the_timeout_is_in_time(timeout_s, gives_up):
     plan = single(2, 3, 1, timeout_s=timeout_s, local_s=1)
     records, diary = faulty([plan], saturated(1), constant(KBYTE_PER_S))
     assert records.fallback.tolist() == [gives_up]
@@ -556,7 +556,7 @@ def test_a_task_that_waits_for_the_end_after_giving_up_holds_its_place():
     assert records.arrival_s.tolist() == [0, 0, 8]
     assert records.end_start_s.tolist() == [0, 2, 12]
     assert records.finish_s.tolist() == [8, 12, 20]
-    # alone: 2 s on the end, 2 s of patience, 4 s on the end
+    # alone: 2 s on the end, 2 s of timeout, 4 s on the end
     records, _ = faulty([plan], saturated(3, in_flight=1), DOWN_FOR_LONG)
     assert records.finish_s.tolist() == [8, 16, 24]
 
@@ -617,8 +617,11 @@ def test_the_end_answers_with_the_labels_of_the_uncut_model():
     plan = single(1, 1, 1, timeout_s=2, local_s=1)
     problem = world(saturated(2), outcomes=answers)
     records = simulate(
-        *(problem, FixedPlans(PlanSet((plan,))), Trace((0, 2), (KBYTE_PER_S, 0))),
-        *(Ewma(KBYTE_PER_S), np.array([0, 1])),
+        problem,
+        FixedPlans(PlanSet((plan,))),
+        Trace((0, 2), (KBYTE_PER_S, 0)),
+        Ewma(KBYTE_PER_S),
+        np.array([0, 1]),
     )
     assert records.fallback.tolist() == [False, True]
     assert records.predicted.tolist() == [0, 4]
@@ -628,7 +631,7 @@ def test_the_end_answers_with_the_labels_of_the_uncut_model():
 
 
 def busy_stream(seed: int) -> tuple[Problem, Scripted, Trace]:
-    """Random plans with heads, adaptive bits and, every other time, patience on a random link, and
+    """Random plans with heads, adaptive bits and, every other time, timeouts on a random link, and
     a controller for them."""
     rng = np.random.default_rng(seed)
     plans = []
@@ -716,7 +719,7 @@ def test_controller_is_told_everything_in_the_order_of_time(seed):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_asked_moments_are_those_of_the_record(seed):
+def test_asked_times_are_those_of_the_record(seed):
     problem, controller, trace = busy_stream(seed)
     records = simulate(problem, controller, trace, Ewma(KBYTE_PER_S))
     asked = {(e.call, e.task): e for e in controller.diary if e.call in ASKED}
@@ -772,7 +775,10 @@ def naive(problem: Problem, jobs: Sequence[Job], trace: Trace, arrivals_s) -> li
     workload = problem.workload
     closed = workload.kind in ("single_stream", "saturated")
     return simulate_naive(
-        *(jobs, trace.starts_s, trace.rates_bps, trace.period_s),
+        jobs,
+        trace.starts_s,
+        trace.rates_bps,
+        trace.period_s,
         in_flight=1 if workload.kind == "single_stream" else workload.in_flight,
         arrivals_s=None if closed else arrivals_s,
         drop=workload.drop,
@@ -853,13 +859,13 @@ def test_random_decisions_run_as_event_by_event(seed):
 
 
 def eighths(low: int, high: int) -> st.SearchStrategy[float]:
-    """Numbers that sums, and quotients by 2, keep exactly, so that moments may coincide."""
+    """Numbers that sums, and quotients by 2, keep exactly, so that times may coincide."""
     return st.integers(low, high).map(lambda k: k / 8)
 
 
 @st.composite
 def faulty_streams(draw) -> tuple[Workload, Link, Trace, list[Job]]:
-    """Streams, some tasks of which have patience, on links that fail, some of them for ever."""
+    """Streams, some tasks of which have a timeout, on links that fail, some of them for ever."""
     kind = draw(st.sampled_from(["saturated", "periodic", "single_stream"]))
     tasks = draw(st.integers(1, 12))
     rate_hz = draw(st.sampled_from([0.5, 1.0, 2.0, 4.0])) if kind == "periodic" else None
@@ -887,8 +893,12 @@ def faulty_streams(draw) -> tuple[Workload, Link, Trace, list[Job]]:
         timeout_s = draw(eighths(0, 40) if must_give_up else st.just(inf) | eighths(0, 40))
         jobs.append(
             Job(
-                *(end_s, tuple(tensors), bool(tensors) and draw(st.booleans())),
-                *(timeout_s, draw(eighths(1, 24)), draw(st.booleans())),
+                end_s,
+                tuple(tensors),
+                after_decision=bool(tensors) and draw(st.booleans()),
+                timeout_s=timeout_s,
+                local_s=draw(eighths(1, 24)),
+                exits_late=draw(st.booleans()),
             )
         )
     link = Link(8000, draw(st.sampled_from([0, 0.5])), draw(st.booleans()))
@@ -901,7 +911,8 @@ def test_streams_on_failing_links_run_as_event_by_event(stream):
     workload, link, trace, jobs = stream
     plans = [
         made(
-            *(job.end_s, *job.tensors),
+            job.end_s,
+            *job.tensors,
             release="after_decision" if job.after_decision else "per_tensor",
             timeout_s=job.timeout_s,
             local_s=job.local_s,

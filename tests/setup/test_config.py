@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from coach_exp.jobs.run import Run
 from coach_exp.setup.config import validated
+from coach_exp.setup.invocation import in_hydras_words
 from coach_exp.types.errors import ConfigError
 
 OPTIONS = [

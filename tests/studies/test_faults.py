@@ -15,7 +15,9 @@ from coach_exp.network.estimator import Ewma
 from coach_exp.network.precise import new_loop
 from coach_exp.network.trace import steps
 from coach_exp.network.wire_auth import Prover, fresh_nonce
-from coach_exp.network.wire_session import MAX_PINGS, ClientSession, Send, ServerSession
+from coach_exp.network.wire_client import ClientSession
+from coach_exp.network.wire_server import ServerSession
+from coach_exp.network.wire_session import MAX_PINGS, Send
 from coach_exp.pipeline.cloud.process import CloudProcess
 from coach_exp.pipeline.cloud.settings import CloudSettings
 from coach_exp.pipeline.cloud.work import ProfileWork

@@ -76,7 +76,7 @@ class ComputeThread(Generic[Owner]):
 
     def __init__(self, work: CloudWork, tell: Callable[[Owner, Result], None]) -> None:
         self.queue = FairQueue[Owner, Item]()
-        self.busy_s = 0.0  # seconds that tensors have held the cloud so far
+        self.busy_s = 0.0  # seconds that tensors have taken the cloud so far
         self._work = work
         self._tell = tell
         self._free_s = -inf  # when the work before was over
@@ -87,7 +87,7 @@ class ComputeThread(Generic[Owner]):
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Take up nothing more; whether the item at work was over within `timeout_s`."""
+        """Take up nothing more. Returns whether the item at work was over within `timeout_s`."""
         self.queue.close()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -99,7 +99,7 @@ class ComputeThread(Generic[Owner]):
             del taken, item  # a payload would wait here for the next one
 
     def result(self, item: Item) -> Result:
-        """Work on one item, in the calling thread."""
+        """Work on one item, in the calling thread, and return the result."""
         try:
             return self._judge(item.plan) if isinstance(item, Offer) else self._compute(item)
         except CoachError as unusable:

@@ -36,7 +36,8 @@ class FairQueue(Generic[Owner, Item]):
             self._changed.notify()
 
     def take(self) -> tuple[Owner, Item] | None:
-        """The next owner's next item, waited for; None once the queue is closed."""
+        """Wait for an item. Returns the next owner and its next item; None once the queue is
+        closed."""
         with self._changed:
             while not self._queues and not self._closed:
                 self._changed.wait()
@@ -59,7 +60,7 @@ class FairQueue(Generic[Owner, Item]):
             self._bytes.pop(owner, None)
 
     def waiting_bytes(self, owner: Owner) -> int:
-        """The sizes of an owner's items, summed."""
+        """Returns the sum of the sizes of an owner's items."""
         with self._changed:
             return self._bytes.get(owner, 0)
 

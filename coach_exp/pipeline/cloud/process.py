@@ -89,7 +89,7 @@ class CloudProcess:
             raise
 
     def stop(self) -> int | None:
-        """Let it answer what it has and end; its exit code, None where none ran."""
+        """Let it answer what it has and end. Returns its exit code, None where none ran."""
         if self._process is None:
             return None
         self.resume()
@@ -99,7 +99,7 @@ class CloudProcess:
         return self.kill()
 
     def kill(self) -> int | None:
-        """End it at once, as a crash would; its exit code, None where none ran."""
+        """End it at once, as a crash would. Returns its exit code, None where none ran."""
         if self._process is None or self._line is None:
             return None
         self._process.kill()
@@ -154,7 +154,7 @@ def _run(
     say: Callable[[str], None],
     line: Connection,
 ) -> None:
-    """The other process."""
+    """Run the cloud; this is what the other process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Where the line breaks while the model is loaded, `listening` finds it broken.
     try:

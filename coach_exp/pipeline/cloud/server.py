@@ -16,7 +16,8 @@ from typing import Final
 from coach_exp.network.peer import Peer
 from coach_exp.network.wire_auth import Prover, fresh_nonce
 from coach_exp.network.wire_messages import Answer, Cancel, Tensor, WirePlan
-from coach_exp.network.wire_session import Event, Opened, ServerSession
+from coach_exp.network.wire_server import ServerSession
+from coach_exp.network.wire_session import Event, Opened
 from coach_exp.pipeline.cloud.compute import (
     CloudTask,
     ComputeThread,
@@ -36,7 +37,7 @@ STATUS_S: Final = 10.0
 DRAIN_S: Final = 5.0  # for the tasks at hand, once the cloud is to stop
 MAX_HANDSHAKES: Final = 128  # connections whose handshake is not over
 ITEM_BYTES: Final = 1024  # what an item that waits takes besides its payload, about
-LONGEST_LOOK_S: Final = 1.0  # between two looks at what is overdue
+MAX_LOOK_S: Final = 1.0  # between two looks at what is overdue
 
 
 class CloudServer:
@@ -82,7 +83,7 @@ class CloudServer:
         )
 
     async def stop(self) -> None:
-        """No further clients and tasks; those at hand are answered, for `DRAIN_S` at most."""
+        """Take no further clients and tasks; answer those at hand, for `DRAIN_S` at most."""
         self._stopping = True
         self._server.close()
         at_hand = sum(len(client.tasks) for client in self._clients())
@@ -106,22 +107,23 @@ class CloudServer:
     # --- What clients ask for -------------------------------------------------------------------
 
     def connected(self, client: "_Client") -> None:
-        """A connection stands; the one that has shook_hands for longest makes room for it."""
+        """Take in a connection that stands; where too many handshakes are under way, the oldest
+        makes room."""
         self._connected[client.peer] = client
         handshaking = [other for other in self._clients() if not other.opened]
         if len(handshaking) > MAX_HANDSHAKES:
             handshaking[0].close(f"{MAX_HANDSHAKES} newer connections wait for their handshake")
 
     def opened(self, client: "_Client") -> None:
-        """The handshake is over."""
+        """Let a client in whose handshake is over, unless there is no room."""
         clients = sum(other.opened for other in self._clients())
-        most = self.settings.max_clients
-        if clients > most:
-            client.close(f"the cloud has {most} clients already; raise its max_clients")
+        max_clients = self.settings.max_clients
+        if clients > max_clients:
+            client.close(f"the cloud has {max_clients} clients already; raise its max_clients")
         elif self._stopping:
             client.close("the cloud is stopping")
         else:
-            self._say(f"{client.who} came; {clients} of at most {most} clients")
+            self._say(f"{client.who} came; {clients} of at most {max_clients} clients")
 
     def queue(self, client: "_Client", item: Offer | Part, payload_bytes: int = 0) -> None:
         """Have something computed; a client with too much of it is read no further for now."""
@@ -143,7 +145,7 @@ class CloudServer:
         self._compute.queue.forget(client)
 
     def gone(self, client: "_Client", reason: str) -> None:
-        """A connection is over."""
+        """Forget a client whose connection is over."""
         self._connected.pop(client.peer, None)
         self.forget(client)
         if client.opened:
@@ -184,7 +186,7 @@ class CloudServer:
         came meanwhile has not been read yet."""
         settings = self.settings
         shortest_s = min(settings.handshake_s, settings.idle_s, settings.frame_s)
-        pause_s = min(shortest_s / 4, LONGEST_LOOK_S)
+        pause_s = min(shortest_s / 4, MAX_LOOK_S)
         before_s = monotonic()
         while True:
             await asyncio.sleep(pause_s)
@@ -210,7 +212,7 @@ class CloudServer:
         return list(self._connected.values())
 
     def new_session(self) -> ServerSession:
-        """The session of a new connection."""
+        """Returns the session of a new connection."""
         settings = self.settings
         return ServerSession(
             settings.fingerprint, settings.name, fresh_nonce(), self._prover, settings.limits
@@ -249,15 +251,15 @@ class _Client:
 
     @property
     def who(self) -> str:
-        """For people."""
+        """The client's name and address, for people."""
         return f"{self._name} ({self.peer.address})" if self._name else self.peer.address
 
     def connected(self) -> None:
-        """The connection stands; nothing was said yet."""
+        """Tell the server that the connection stands; nothing was said yet."""
         self._server.connected(self)
 
     def heard(self, peer: Peer, event: Event, now_s: float) -> None:
-        """What the end says."""
+        """Of `network.peer.Owner`: take what the end says."""
         match event:
             case Opened():
                 self.opened, self._name = True, event.peer
@@ -273,7 +275,7 @@ class _Client:
                 self.leave_if_done()
 
     def gone(self, peer: Peer, reason: str) -> None:
-        """The connection is over."""
+        """Of `network.peer.Owner`: the connection is over."""
         self._server.gone(self, reason)
 
     def judged(self, judged: Judged) -> None:
@@ -287,7 +289,7 @@ class _Client:
             self.peer.write(session.refuse_plan(plan.plan, judged.refusal))
 
     def answer(self, answer: Answer) -> bool:
-        """Answer a task, unless it was cancelled meanwhile."""
+        """Answer a task, unless it was cancelled meanwhile. Returns whether it was answered."""
         session = self.peer.session
         assert isinstance(session, ServerSession)
         self.tasks.pop(answer.task, None)
@@ -346,7 +348,7 @@ def serve(
 ) -> None:
     """Run a cloud until one of `signals` comes, and stop in order. `listening` is called in the
     event loop with the port and a function that stops as a signal does. Call in the main thread.
-    Raises as `CloudServer.start`."""
+    Raises what `CloudServer.start` raises."""
 
     async def run() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()

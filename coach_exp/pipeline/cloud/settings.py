@@ -60,8 +60,8 @@ class CloudSettings:
             raise ConfigError(f"max_clients is {self.max_clients}; a cloud has one at least")
 
     def tls(self) -> ssl.SSLContext | None:
-        """What TLS needs; None without a certificate. Raises ConfigError for files that cannot be
-        used."""
+        """Returns what TLS needs, None without a certificate. Raises ConfigError for files that
+        cannot be used."""
         if self.tls_certificate is None:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -85,7 +85,7 @@ class CloudSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine's own, which no other reaches.
+    """Returns whether a host is this machine's own, which no other reaches.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("")
     (True, True, False, False)

@@ -1,5 +1,5 @@
-"""What the cloud does with the tensors of a task, behind a protocol: compute, or hold for the time
-that a profile says.
+"""What the cloud does with the tensors of a task, behind a protocol: compute, or emulate that for
+the time that a profile says.
 
 In: a plan as the end registered it, then the payloads of each task, in the plan's order. Out: when
 the work on each ended, and the label once all have come. `ProfileWork` computes nothing: payloads
@@ -33,24 +33,24 @@ class TaskWork(Protocol):
     """The cloud's part of one task."""
 
     def take(self, part: int, payload: bytes, from_s: float) -> Step:
-        """Work on tensor `part`. `from_s` is when that may begin: when the tensor had come and the
-        work before was over, however late this is called. Raises CoachError for a payload that
-        cannot be used."""
+        """Work on tensor `part` and return the step. `from_s` is when that may begin: when the
+        tensor had come and the work before was over, however late this is called. Raises CoachError
+        for a payload that cannot be used."""
 
 
 class CloudWork(Protocol):
     """What a cloud can do for the plans that it accepts."""
 
     def accept(self, plan: WirePlan) -> None:
-        """Raises CoachError with the reason where tasks of this plan cannot be computed."""
+        """Judge a plan. Raises CoachError with the reason where its tasks cannot be computed."""
 
     def start(self, plan: WirePlan) -> TaskWork:
-        """Begin a task of an accepted plan; several may be in progress."""
+        """Begin a task of an accepted plan and return it; several may be in progress."""
 
 
 def instruction(size_bytes: int, label: int, exit_index: int | None = None) -> bytes:
-    """A payload of `size_bytes` that tells `ProfileWork` the task's answer: its label, and the
-    place among the plan's heads of the one that gives it (None: none does). Raises CodecError
+    """Returns a payload of `size_bytes` that tells `ProfileWork` the task's answer: its label, and
+    the place among the plan's heads of the one that gives it (None: none does). Raises CodecError
     where the size has no room for that.
 
     >>> instruction(8, label=3, exit_index=1).hex()
@@ -67,13 +67,13 @@ def instruction(size_bytes: int, label: int, exit_index: int | None = None) -> b
 
 
 class ProfileWork:
-    """Holds the cloud for each tensor's `work_s`; accepts every plan."""
+    """Emulates the work on each tensor for its `work_s`; accepts every plan."""
 
     def accept(self, plan: WirePlan) -> None:
         """A plan says itself how long its tasks take."""
 
     def start(self, plan: WirePlan) -> "ProfileTask":
-        """Begin a task."""
+        """Begin a task and return it."""
         return ProfileTask(plan)
 
 
@@ -81,8 +81,8 @@ class ProfileTask:
     """One task that is not computed. Its first payload holds the answer; where a head gives it, the
     work ends after that head's `at_s` seconds.
 
-    Time is virtual: a tensor holds the cloud from `from_s` for exactly its seconds, and a thread
-    that wakes late does not delay what comes next.
+    Time is virtual: a tensor takes the cloud from `from_s` on for exactly its seconds, and a
+    thread that wakes late does not delay what comes next.
     """
 
     def __init__(self, plan: WirePlan) -> None:
@@ -92,13 +92,14 @@ class ProfileTask:
         self._left_s = inf  # until the head that answers
 
     def take(self, part: int, payload: bytes, from_s: float) -> Step:
-        """Hold the cloud. Raises CodecError for a first payload that is no instruction."""
+        """Wait for as long as the tensor takes the cloud, and return the step. Raises CodecError
+        for a first payload that is no instruction."""
         if part == 0:
             self._read(payload)
         work_s = min(self._plan.crossing[part].work_s, self._left_s)
         self._left_s -= work_s
         end_s = from_s + work_s
-        _hold_until(end_s)
+        _wait_until(end_s)
         if part < len(self._plan.crossing) - 1:
             return Step(end_s)
         return Step(end_s, self._label, self._exit)
@@ -125,6 +126,6 @@ class ProfileTask:
         self._exit, self._left_s = head.layer, head.at_s
 
 
-def _hold_until(end_s: float) -> None:
+def _wait_until(end_s: float) -> None:
     while (left_s := end_s - monotonic()) > 0:
         sleep(left_s)

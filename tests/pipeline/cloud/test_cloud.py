@@ -1,4 +1,4 @@
-"""The cloud on real sockets of this machine, with tasks that are held and not computed."""
+"""The cloud on real sockets of this machine, with tasks that are emulated, not computed."""
 
 import asyncio
 import shutil
@@ -142,10 +142,10 @@ def test_a_client_s_failure_is_its_own_and_the_thread_goes_on():
     assert len(work.log) == before, "a cancelled task was computed"
 
 
-# --- Held, not computed ---------------------------------------------------------------------------
+# --- Emulated, not computed -----------------------------------------------------------------------
 
 
-def test_a_task_is_held_for_its_time_and_tells_its_label():
+def test_an_emulated_task_takes_its_time_and_tells_its_label():
     task = ProfileWork().start(plan(0.02, 0.01))
     now_s = time.monotonic()
     first = task.take(0, instruction(10, 5), now_s)
@@ -155,7 +155,7 @@ def test_a_task_is_held_for_its_time_and_tells_its_label():
     assert time.monotonic() - now_s >= 0.03
 
 
-def test_work_that_could_begin_earlier_is_not_held_again():
+def test_emulated_work_that_could_begin_earlier_is_not_waited_for_again():
     begun_s = time.monotonic()
     step = ProfileWork().start(plan(0.5)).take(0, instruction(6, 1), begun_s - 1.0)
     assert step.end_s == begun_s - 0.5

@@ -16,7 +16,8 @@ from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
 from coach_exp.live.cloud import LiveWork, live_work
 from coach_exp.live.exit_heads import ExitHeads
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import torch_outcomes
 from coach_exp.live.payloads import Payloads
 from coach_exp.network.wire_messages import CloudHead, CrossingTensor, PlanOk, WirePlan
 from coach_exp.pipeline.cloud.process import CloudProcess
@@ -62,8 +63,8 @@ def outcomes(frames, tmp_path_factory):
     zeros = np.zeros(SAMPLES, np.int64)
     data = VideoDataset(frames, zeros, np.arange(SAMPLES), zeros, ("only",))
     folder = tmp_path_factory.mktemp("cache")
-    whole = TorchOutcomes(WEIGHTS, data, CODEC, folder, batch_size=1, exit_training=Untrained())
-    return whole.with_exits(HEADS)
+    on = ModelOnData(WEIGHTS, data, exit_training=Untrained())
+    return torch_outcomes(on, CODEC, folder, batch_size=1).with_exits(HEADS)
 
 
 def wire(model, crossing, heads=()) -> WirePlan:

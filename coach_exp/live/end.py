@@ -21,7 +21,7 @@ from coach_exp.learning.models import preprocess
 from coach_exp.learning.video import VideoDataset
 from coach_exp.live.live_model import LiveModel
 from coach_exp.pipeline.end_work import CloudExit, Stop, stops
-from coach_exp.pipeline.outcomes import OtherOutcomes
+from coach_exp.pipeline.outcomes import ForwardedOutcomes
 from coach_exp.profiling.capture import split
 from coach_exp.profiling.program import Segment, Tail
 from coach_exp.types.feature import task_feature
@@ -163,7 +163,7 @@ class LiveTask:
 
 
 @dataclass(frozen=True, eq=False)
-class TaskAnswers(OtherOutcomes):
+class TaskAnswers(ForwardedOutcomes):
     """What is known of task `sample` while it runs: its own feature and heads, as it computes them;
     all else as `measured` on the whole stream before."""
 

@@ -1,6 +1,6 @@
 """The answers of a model seen otherwise: with the bytes of another resolution, or of other splits.
 
-`OtherOutcomes`: as measured, for whoever changes a part. `RescaledOutcomes`: labels and features as
+`ForwardedOutcomes`: as measured, for whoever changes a part. `RescaledOutcomes`: labels and features as
 measured, payloads of the sizes that the timed graph would send; layers correspond by name, and a
 payload keeps its share of the size that its codec expects. `SelectedOutcomes`: chosen samples of
 several splits as one.
@@ -18,7 +18,7 @@ from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Outcomes, Pred
 
 
 @dataclass(frozen=True)
-class OtherOutcomes:
+class ForwardedOutcomes:
     """The `measured` answers as they are; a subclass gives some of them otherwise."""
 
     measured: Outcomes
@@ -75,7 +75,7 @@ class OtherOutcomes:
 
 
 @dataclass(frozen=True)
-class RescaledOutcomes(OtherOutcomes):
+class RescaledOutcomes(ForwardedOutcomes):
     """`measured` answers, which went through `codec`; `timed` says what crosses the link. Labels,
     features and what heads say are those of the measured resolution."""
 

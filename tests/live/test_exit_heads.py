@@ -168,7 +168,7 @@ def test_frames_for_less_than_one_batch_are_too_few():
 
 
 def test_settings_are_refused_under_their_own_name():
-    with pytest.raises(ConfigError, match=r"exit_training\.epochs=0: must be at least 1"):
+    with pytest.raises(ConfigError, match=r"exit_training\.epochs = 0: should be greater than 0"):
         Training.of({"epochs": 0}, "exit_training")
     with pytest.raises(ConfigError, match=r"exit_training has no keys \['epoch'\]"):
         Training.of({"epoch": 1}, "exit_training")

@@ -84,14 +84,14 @@ def long_tail(labels: NDArray[np.int64], imbalance: float, seed: int) -> NDArray
     order = rng.permutation(np.unique(labels))
     profile = imbalance ** -np.linspace(0, 1, len(order))
     samples = [np.flatnonzero(labels == label) for label in order]
-    most = min(len(own) / part for own, part in zip(samples, profile, strict=True))
-    if most < imbalance:
+    max_images = min(len(own) / part for own, part in zip(samples, profile, strict=True))
+    if max_images < imbalance:
         raise ConfigError(
             f"data.imbalance={imbalance:g}: the most common class of the stream can have "
-            f"{most:.0f} images, so the rarest would have less than one; use data.imbalance="
-            f"{max(int(most), 1)} or less, a larger data.shares.stream, or more images"
+            f"{max_images:.0f} images, so the rarest would have less than one; use data.imbalance="
+            f"{max(int(max_images), 1)} or less, a larger data.shares.stream, or more images"
         )
-    counts = np.rint(most * profile).astype(int)
+    counts = np.rint(max_images * profile).astype(int)
     kept = [rng.permutation(own)[:n] for own, n in zip(samples, counts, strict=True)]
     return np.sort(np.concatenate(kept))
 

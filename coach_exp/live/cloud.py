@@ -43,19 +43,19 @@ def live_work(
 
 
 class LiveWork:
-    """Computes the cloud's side of cuts of the model `on` its machine. Every tensor holds the cloud
-    for as long as the machine says."""
+    """Computes the cloud's side of cuts of a `live` model. Every tensor holds the cloud for as long
+    as the model's machine says."""
 
-    def __init__(self, on: LiveModel) -> None:
-        self.on = on
+    def __init__(self, live: LiveModel) -> None:
+        self.live = live
         # By crossing as well: a tail keeps something for every order in which its tensors came.
         self._segment = lru_cache(maxsize=MAX_SEGMENTS)(self._build)
 
     def accept(self, plan: WirePlan) -> None:
         """Build the plan's segment. Raises GraphError for layers that the model lacks and for heads
         that the cloud lacks, CutError for a plan that is no cut of the model."""
-        if self.on.machine.threads is not None:
-            torch.set_num_threads(self.on.machine.threads)  # of the thread that computes
+        if self.live.machine.threads is not None:
+            torch.set_num_threads(self.live.machine.threads)  # of the thread that computes
         self._tail(plan)
 
     def start(self, plan: WirePlan) -> "LiveTask":
@@ -70,13 +70,13 @@ class LiveWork:
     def _build(
         self, end_layers: tuple[str, ...], crossing: tuple[str, ...], heads: tuple[str, ...]
     ) -> Tail:
-        missing = [layer for layer in heads if layer not in self.on.heads]
+        missing = [layer for layer in heads if layer not in self.live.heads]
         if missing:
             raise GraphError(
                 f"this cloud has no exit heads behind {missing}; it has them behind "
-                f"{list(self.on.heads)}: train them there, or give it those of the end"
+                f"{list(self.live.heads)}: train them there, or give it those of the end"
             )
-        _, tail = split(self.on.model, end_layers, heads)
+        _, tail = split(self.live.model, end_layers, heads)
         if sorted(tail.crossing) != sorted(crossing):
             raise CutError(
                 f"{list(crossing)} are not what crosses this cut: {list(tail.crossing)} are"
@@ -88,7 +88,7 @@ class LiveTask:
     """One task on the cloud: its tensors are fed to the tail as they come, until a head answers."""
 
     def __init__(self, work: LiveWork, plan: WirePlan, tail: Tail) -> None:
-        self._on = work.on
+        self._live = work.live
         self._plan = plan
         self._run = tail.start()
         self._thresholds = {
@@ -107,16 +107,16 @@ class LiveTask:
         label = None
         if last and self._exit is None:
             label = int(self._run.result.argmax(dim=1))
-        self._on.machine.hold(begun_s)
+        self._live.machine.hold(begun_s)
         end_s = max(from_s, monotonic())
         if last and self._exit is not None:
             return Step(end_s, *self._exit)
         return Step(end_s, label)
 
     def _feed(self, layer: str, payload: bytes) -> None:
-        tensor = self._on.payloads.decode(layer, payload).to(self._on.machine.device)
+        tensor = self._live.payloads.decode(layer, payload).to(self._live.machine.device)
         for kept in self._run.feeding(layer, tensor):
-            labels, confidences = self._on.heads[kept].answer(self._run.kept(kept))
+            labels, confidences = self._live.heads[kept].answer(self._run.kept(kept))
             if float(confidences) >= self._thresholds[kept]:
                 self._exit = int(labels), kept
                 return

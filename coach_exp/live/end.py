@@ -41,20 +41,20 @@ class _Segments:
 
 
 class LiveEnd:
-    """Computes the end's side of cuts of the model `on` its machine, on the frames of `data`, one
-    task at a time. `known` are the answers of the same samples that a controller may ask for
-    besides. `began_s` is the run's beginning on this machine's clock."""
+    """Computes the end's side of cuts of a `live` model on the frames of `data`, one task at a
+    time. `known` are the answers of the same samples that a controller may ask for besides.
+    `began_s` is the run's beginning on this machine's clock."""
 
     emulated = False
 
     def __init__(
-        self, on: LiveModel, data: VideoDataset, known: Outcomes, *, began_s: float
+        self, live: LiveModel, data: VideoDataset, known: Outcomes, *, began_s: float
     ) -> None:
-        self.on = on
+        self.live = live
         self.known = known
         self.began_s = began_s
         self._data = data
-        threads = on.machine.threads
+        threads = live.machine.threads
         count = torch.get_num_threads() if threads is None else threads
         self._thread = ThreadPoolExecutor(1, "end", torch.set_num_threads, (count,))
         self._prepared: dict[int, _Segments] = {}
@@ -65,7 +65,7 @@ class LiveEnd:
         return LiveTask(self, sample, self._data.frames[sample], segments)
 
     def _prepare(self, plan: Plan) -> _Segments:
-        model = self.on.model
+        model = self.live.model
         _, tail = split(model, plan.end_layers)
         wanted = [stop.layer for stop in stops(plan)[:-1]] or [plan.end_layers[-1]]
         if not plan.crossing:
@@ -81,7 +81,7 @@ class LiveEnd:
     def _timed(self, work: Callable[[], T]) -> T:
         begun_s = monotonic()
         result = work()
-        self.on.machine.hold(begun_s)
+        self.live.machine.hold(begun_s)
         return result
 
     def now_s(self) -> float:
@@ -96,7 +96,7 @@ class LiveTask:
         self, end: LiveEnd, sample: int, frame: NDArray[np.uint8], segments: _Segments
     ) -> None:
         self._end = end
-        self._on = end.on
+        self._live = end.live
         self._frame = frame
         self._segments = segments
         self._stream: Iterator[tuple[str, Tensor]] | None = None
@@ -109,10 +109,10 @@ class LiveTask:
         return self._end.now_s()
 
     def _advance(self, stop: Stop) -> None:
-        on, plan = self._on, self._segments.plan
+        live, plan = self._live, self._segments.plan
         if self._stream is None:
-            x = preprocess(self._frame[None], on.model.input_shape[-1]).to(on.machine.device)
-            self._stream = on.model.program.stream(self._segments.segments, x)
+            x = preprocess(self._frame[None], live.model.input_shape[-1]).to(live.machine.device)
+            self._stream = live.model.program.stream(self._segments.segments, x)
         last = stop.head is None and stop.tensor is None
         wanted = None if last else stop.layer  # the end: whatever is left
         while wanted not in self._tensors:
@@ -122,14 +122,14 @@ class LiveTask:
                 break
             self._tensors[layer] = tensor
         if stop.head is not None:
-            labels, confidences = on.heads[stop.layer].answer(self._tensors[stop.layer])
+            labels, confidences = live.heads[stop.layer].answer(self._tensors[stop.layer])
             self.outcomes.exits[stop.layer] = ExitAnswer(int(labels), float(confidences))
         elif last and plan.online is not None:
             for sent in plan.crossing:
                 self.outcomes.features[sent.layer] = self._feature(sent.layer)
 
     def _feature(self, layer: str) -> NDArray[np.float32]:
-        axis = self._on.model.graph[layer].channel_axis
+        axis = self._live.model.graph[layer].channel_axis
         return task_feature([self._array(layer)], [axis])
 
     def _array(self, layer: str) -> NDArray[np.float32]:
@@ -144,9 +144,9 @@ class LiveTask:
         return await self._end.held_for(lambda: [self._encoded(tensor) for tensor in sent])
 
     def _encoded(self, tensor: Crossing) -> bytes:
-        raw = tensor.layer == self._on.model.graph.input.name
+        raw = tensor.layer == self._live.model.graph.input.name
         task: NDArray[Any] = self._frame if raw else self._array(tensor.layer)
-        return self._on.payloads.encode(tensor.layer, task, tensor.bits)
+        return self._live.payloads.encode(tensor.layer, task, tensor.bits)
 
     async def finish(self, from_s: float) -> tuple[float, int]:
         """From the tensors that the end still holds, as they were before the codec."""
@@ -155,7 +155,7 @@ class LiveTask:
 
     def _rest(self) -> int:
         if not self._segments.plan.crossing:
-            return int(self._tensors[self._on.model.graph.sink.name].argmax(dim=1))
+            return int(self._tensors[self._live.model.graph.sink.name].argmax(dim=1))
         run = self._segments.tail.start()
         for layer in self._segments.tail.crossing:
             run.feed(layer, self._tensors[layer])

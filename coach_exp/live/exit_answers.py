@@ -30,21 +30,21 @@ class ExitAnswers:
     ConfigError where there is nothing to train them from."""
 
     def __init__(self, model: ModelAnswers, layers: tuple[str, ...], cache_dir: Path) -> None:
-        if model.on.exit_training is None:
+        if model.subject.exit_training is None:
             raise ConfigError(
                 "these answers came without data to train exit heads from; give ModelOnData an "
                 "exit_training"
             )
         self.layers = layers
         self._model = model
-        self._training = model.on.exit_training
+        self._training = model.subject.exit_training
         self._cache_dir = cache_dir
 
     def answers(self, sending: Sending, crossing: tuple[Crossing, ...]) -> AtExits:
         """Answers of the heads that `crossing` leaves to a side, by layer: of all on the end where
         nothing crosses, else of those behind the cut, to what the cloud receives. Raises GraphError
         for an unknown layer, CutError when `crossing` is not all that crosses a cut."""
-        training_key = self._training.key(self._model.on.weights, self.layers)
+        training_key = self._training.key(self._model.subject.weights, self.layers)
         array_cache = sending.array_cache if crossing else self._model.array_cache
         name = f"exits-{sending.key(crossing, training_key)}"
         known = array_cache.get(name, lambda: self._ask(sending, crossing))
@@ -54,7 +54,7 @@ class ExitAnswers:
 
     @cached_property
     def _heads(self) -> "ExitHeads":
-        runs, weights = self._model.runs, self._model.on.weights
+        runs, weights = self._model.runs, self._model.subject.weights
         return self._training.heads(weights, runs.model, self.layers, self._cache_dir)
 
     def _ask(self, sending: Sending, crossing: tuple[Crossing, ...]) -> Arrays:

@@ -61,10 +61,10 @@ class ModelOnData:
 
 
 class ModelAnswers:
-    """Answers of the model `on` its data, by the place of a sample in it; kept in `array_cache`."""
+    """Answers of the `subject`, by the place of a sample in it; kept in `array_cache`."""
 
-    def __init__(self, on: ModelOnData, runs: ModelRuns, array_cache: ArrayCache) -> None:
-        self.on = on
+    def __init__(self, subject: ModelOnData, runs: ModelRuns, array_cache: ArrayCache) -> None:
+        self.subject = subject
         self.runs = runs
         self.array_cache = array_cache
         self._features: dict[tuple[str, ...], NDArray[np.float32]] = {}
@@ -108,8 +108,8 @@ class ModelAnswers:
         known = self.array_cache.get("sizes", self._compute_sizes)
         sizes = map(TensorSize, known["elements"].tolist(), known["rows"].tolist())
         named = dict(zip(known["layers"].tolist(), sizes, strict=True))
-        if self.on.jpeg is not None:
-            named[next(iter(named))] = TensorSize(3 * self.on.jpeg.side**2, rows=3)
+        if self.subject.jpeg is not None:
+            named[next(iter(named))] = TensorSize(3 * self.subject.jpeg.side**2, rows=3)
         return named
 
     def _compute_sizes(self) -> Arrays:
@@ -183,7 +183,7 @@ class ModelAnswers:
     def files(self) -> Arrays:
         """`labels` of the whole model for what comes out of the files that the input crosses as,
         and their sizes in `bytes`: [samples] each."""
-        return self.array_cache.get(f"files-{digest(self.on.jpeg)}", self._compute_files)
+        return self.array_cache.get(f"files-{digest(self.subject.jpeg)}", self._compute_files)
 
     def _compute_files(self) -> Arrays:
         labels, sizes = [], list[int]()
@@ -196,6 +196,6 @@ class ModelAnswers:
     def through_files(self, first: int, last: int) -> tuple["Tensor", list[int]]:
         """Normalised images of some samples as they come out of their files, and the files' sizes
         in bytes: [samples, 3, side, side]."""
-        assert self.on.jpeg is not None
-        files = self.on.jpeg.encode(self.runs.frames(first, last))
-        return self.runs.images(self.on.jpeg.decode(files)), [len(file) for file in files]
+        assert self.subject.jpeg is not None
+        files = self.subject.jpeg.encode(self.runs.frames(first, last))
+        return self.runs.images(self.subject.jpeg.decode(files)), [len(file) for file in files]

@@ -22,7 +22,7 @@ from coach_exp.types.progress import Progress, silent
 
 
 def torch_outcomes(
-    on: ModelOnData,
+    subject: ModelOnData,
     codec: Codec,
     cache_dir: Path,
     *,
@@ -30,16 +30,20 @@ def torch_outcomes(
     held_bytes: int = 2**29,
     progress: Progress = silent,
 ) -> "TorchOutcomes":
-    """The answers of the model `on` its data through `codec`, kept under `cache_dir`; those of the
-    model itself lie with them. `batch_size` samples are computed at a time; the tensors of the last
-    cut stay in memory while they take at most `held_bytes`.
+    """The answers of `subject` through `codec`, kept under `cache_dir`; those of the model itself
+    lie with them. `batch_size` samples are computed at a time; the tensors of the last cut stay in
+    memory while they take at most `held_bytes`.
 
     Raises ConfigError for a codec whose repr does not tell its settings.
     """
     runs = ModelRuns(
-        on.weights, on.data, batch_size=batch_size, held_bytes=held_bytes, progress=progress
+        subject.weights,
+        subject.data,
+        batch_size=batch_size,
+        held_bytes=held_bytes,
+        progress=progress,
     )
-    model = ModelAnswers(on, runs, on.array_cache(cache_dir, codec))
+    model = ModelAnswers(subject, runs, subject.array_cache(cache_dir, codec))
     return _Family(model, cache_dir).member(codec, ())
 
 
@@ -58,7 +62,7 @@ class _Family:
         heads that there is nothing to train from."""
         key = repr(codec), exit_layers
         if key not in self._members:
-            array_cache = self.model.on.array_cache(self._cache_dir, codec)
+            array_cache = self.model.subject.array_cache(self._cache_dir, codec)
             sending = Sending(self.model, codec, array_cache)
             self._members[key] = TorchOutcomes(self, sending, self._exits_behind(exit_layers))
         return self._members[key]
@@ -77,7 +81,7 @@ class TorchOutcomes:
     def __init__(self, family: _Family, sending: Sending, exits: ExitAnswers | None) -> None:
         self._family = family
         self._model = family.model
-        self._data = family.model.on.data
+        self._data = family.model.subject.data
         self._sending = sending
         self._exits = exits
         self._predictions: dict[tuple[Crossing, ...], list[Prediction]] = {}
@@ -101,7 +105,7 @@ class TorchOutcomes:
     @property
     def classes(self) -> int:
         """Number of class scores."""
-        return self._model.on.weights.num_classes
+        return self._model.subject.weights.num_classes
 
     @property
     def samples(self) -> int:

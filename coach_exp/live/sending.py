@@ -38,7 +38,7 @@ class Sending:
 
     def is_file(self, tensor: Crossing) -> bool:
         """Whether a tensor is an input that crosses as a file."""
-        has_files = self.model.on.jpeg is not None
+        has_files = self.model.subject.jpeg is not None
         return has_files and tensor.bits == PIXEL_BITS and self.is_raw(tensor)
 
     def loses_nothing(self, crossing: tuple[Crossing, ...]) -> bool:
@@ -47,7 +47,7 @@ class Sending:
 
     def key(self, crossing: tuple[Crossing, ...], *besides: object) -> str:
         """Tells one way of sending these tensors from another, and from what else is asked."""
-        ways = (self.model.on.jpeg,) if any(map(self.is_file, crossing)) else ()
+        ways = (self.model.subject.jpeg,) if any(map(self.is_file, crossing)) else ()
         return digest(*besides, crossing, *ways)
 
     def raw_bytes(self, bits: int) -> int:

@@ -1,9 +1,9 @@
 """The answers of a model seen otherwise: with the bytes of another resolution, or of other splits.
 
-`ForwardedOutcomes`: as measured, for whoever changes a part. `RescaledOutcomes`: labels and features as
-measured, payloads of the sizes that the timed graph would send; layers correspond by name, and a
-payload keeps its share of the size that its codec expects. `SelectedOutcomes`: chosen samples of
-several splits as one.
+`ForwardedOutcomes`: as measured, for whoever changes a part of them. `RescaledOutcomes`: labels and
+features as measured, payloads of the sizes that the timed graph would send; layers correspond by
+name, and a payload keeps its share of the size that its codec expects. `SelectedOutcomes`: chosen
+samples of several splits as one.
 """
 
 from collections.abc import Sequence

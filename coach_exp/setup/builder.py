@@ -332,18 +332,17 @@ class Builder:
         from coach_exp.live.outcomes import torch_outcomes
 
         data = getattr(self._splits, split)
-        on = ModelOnData(self.weights, data, self._jpeg, self._exit_training)
-        return torch_outcomes(on, self.codec, self.cache, progress=self._progress)
+        subject = ModelOnData(self.weights, data, self._jpeg, self._exit_training)
+        return torch_outcomes(subject, self.codec, self.cache, progress=self._progress)
 
     def reference(self) -> "TorchOutcomes":
         """The answers on the stream split, one sample at a time; kept apart from the others."""
         from coach_exp.live.model_answers import ModelOnData
         from coach_exp.live.outcomes import torch_outcomes
 
-        on, apart = ModelOnData(self.weights, self._splits.stream, self._jpeg), "one_by_one"
-        return torch_outcomes(
-            on, self.codec, self.cache / apart, batch_size=1, progress=self._progress
-        )
+        subject = ModelOnData(self.weights, self._splits.stream, self._jpeg)
+        cache = self.cache / "one_by_one"
+        return torch_outcomes(subject, self.codec, cache, batch_size=1, progress=self._progress)
 
     def sides(self, problem: Problem) -> Sides:
         """What works on both sides of a socket."""

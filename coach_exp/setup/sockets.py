@@ -307,8 +307,8 @@ class Sockets:
         known = problem.outcomes
         heads = self._heads(layers) if layers else None
         machine = Machine(device.slowdown, _torch_device(device), self.threads)
-        on = LiveModel(model, payloads, heads, machine)
-        return lambda began_s: LiveEnd(on, live.data, known, began_s=began_s)
+        computed = LiveModel(model, payloads, heads, machine)
+        return lambda began_s: LiveEnd(computed, live.data, known, began_s=began_s)
 
     def sides(self, problem: Problem) -> Sides:
         """What works on both sides, for whoever joins them in its own way."""

@@ -92,8 +92,8 @@ def captured(weights: Weights = WEIGHTS) -> CapturedModel:
 
 
 def answers(cache: Path, data: VideoDataset = STREAM, weights: Weights = WEIGHTS) -> TorchOutcomes:
-    on = ModelOnData(weights, data, exit_training=EXIT_TRAINING)
-    return torch_outcomes(on, CODEC, cache, batch_size=25)
+    subject = ModelOnData(weights, data, exit_training=EXIT_TRAINING)
+    return torch_outcomes(subject, CODEC, cache, batch_size=25)
 
 
 def said(outcomes: TorchOutcomes, layer: str, crossing=()) -> list[ExitAnswer]:
@@ -256,10 +256,20 @@ def test_heads_hear_what_their_own_codec_makes_of_a_tensor(outcomes, cache):
     assert through.through(CODEC) is outcomes
 
 
+def test_one_set_of_heads_answers_through_every_codec(outcomes, monkeypatch):
+    loads = []
+    real = ExitTraining.heads
+    monkeypatch.setattr(ExitTraining, "heads", lambda *given: loads.append(1) or real(*given))
+    for bits in (2, 3):
+        for codec in (CODEC, UniformAffine(per_channel=True)):
+            outcomes.through(codec).at_exit(0, "out", (Crossing("relu", bits),))
+    assert len(loads) == 1
+
+
 def test_heads_on_the_cloud_see_what_comes_out_of_a_file(cache):
     jpeg, crossing = Jpeg(5, 12), (Crossing("input", 8),)
-    on = ModelOnData(WEIGHTS, STREAM, jpeg, EXIT_TRAINING)
-    outcomes = torch_outcomes(on, CODEC, cache, batch_size=25).with_exits(LAYERS)
+    subject = ModelOnData(WEIGHTS, STREAM, jpeg, EXIT_TRAINING)
+    outcomes = torch_outcomes(subject, CODEC, cache, batch_size=25).with_exits(LAYERS)
     seen = replace(STREAM, frames=jpeg.decode(jpeg.encode(STREAM.frames)))
     expected = said(answers(cache, seen).with_exits(LAYERS), "out")
     assert said(outcomes, "out", crossing) == expected
@@ -281,9 +291,9 @@ def test_heads_on_the_cloud_see_what_the_codec_leaves(outcomes):
 
 def test_one_pass_serves_all_heads_of_a_crossing(cache, tmp_path):
     passes = []
-    on = ModelOnData(WEIGHTS, STREAM, exit_training=EXIT_TRAINING)
+    subject = ModelOnData(WEIGHTS, STREAM, exit_training=EXIT_TRAINING)
     whole = torch_outcomes(
-        on, CODEC, cache / "one", batch_size=60, progress=lambda *at: passes.append(at)
+        subject, CODEC, cache / "one", batch_size=60, progress=lambda *at: passes.append(at)
     )
     outcomes = whole.with_exits(LAYERS)
     for layer in LAYERS:
@@ -340,8 +350,8 @@ def split(name):
     return VideoDataset(**columns, class_names=names)
 weights = Weights(ModelSpec({WEIGHTS.model.target!r}, 12), 3, "none", "backbone")
 exits = ExitTraining(split("train"), split("calib"), Training(**{vars(SETTINGS)!r}))
-on = ModelOnData(weights, split("stream"), None, exits)
-outcomes = torch_outcomes(on, UniformAffine(), Path({str(cache)!r})).with_exits({LAYERS!r})
+subject = ModelOnData(weights, split("stream"), None, exits)
+outcomes = torch_outcomes(subject, UniformAffine(), Path({str(cache)!r})).with_exits({LAYERS!r})
 print(outcomes.at_exit(7, "relu"), outcomes.at_exit(7, "out", (Crossing("relu", 4),)), sep="|")
 print("torch" in sys.modules)
 """

@@ -64,8 +64,8 @@ def outcomes(frames, tmp_path_factory):
     zeros = np.zeros(SAMPLES, np.int64)
     data = VideoDataset(frames, zeros, np.arange(SAMPLES), zeros, ("only",))
     folder = tmp_path_factory.mktemp("cache")
-    on = ModelOnData(WEIGHTS, data, exit_training=Untrained())
-    return torch_outcomes(on, CODEC, folder, batch_size=1).with_exits(HEADS)
+    subject = ModelOnData(WEIGHTS, data, exit_training=Untrained())
+    return torch_outcomes(subject, CODEC, folder, batch_size=1).with_exits(HEADS)
 
 
 def wire(model, crossing, heads=()) -> WirePlan:

@@ -62,8 +62,8 @@ def cut(problem, *layers, release="per_tensor"):
 
 def end_of(model, data, outcomes, began_s, **options):
     payloads = Payloads(CODEC, model.graph, None, 16)
-    on = LiveModel(model, payloads, heads_of(model), Machine(**options))
-    return LiveEnd(on, data, outcomes, began_s=began_s)
+    live = LiveModel(model, payloads, heads_of(model), Machine(**options))
+    return LiveEnd(live, data, outcomes, began_s=began_s)
 
 
 async def through(task, plan):

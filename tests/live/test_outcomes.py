@@ -276,9 +276,9 @@ def test_a_codec_without_a_telling_repr_is_refused(weights, data, tmp_path):
 
 def test_the_head_runs_once_for_a_search_over_bits(weights, data, tmp_path):
     passes = []
-    on = ModelOnData(weights, data)
+    subject = ModelOnData(weights, data)
     outcomes = torch_outcomes(
-        on, CODEC, tmp_path, batch_size=10, progress=lambda *at: passes.append(at)
+        subject, CODEC, tmp_path, batch_size=10, progress=lambda *at: passes.append(at)
     )
     for bits in (8, 4, 2):
         outcomes.predict(0, (Crossing("relu", bits),))
@@ -340,9 +340,9 @@ def test_the_same_codec_gives_the_same_answers_object(outcomes):
 
 def test_what_no_codec_touches_is_computed_once(weights, data, tmp_path):
     passes = []
-    on = ModelOnData(weights, data)
+    subject = ModelOnData(weights, data)
     first = torch_outcomes(
-        on, CODEC, tmp_path, batch_size=SAMPLES, progress=lambda *at: passes.append(at)
+        subject, CODEC, tmp_path, batch_size=SAMPLES, progress=lambda *at: passes.append(at)
     )
     other = first.through(BitshuffleLz4())
     for each in (other, first):

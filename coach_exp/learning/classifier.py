@@ -70,12 +70,12 @@ def fit_module(module: "Fitted", train: VideoDataset, input_size: int) -> Fit:
         judge = _loader(train, held, input_size, EVAL_BATCH)
         model.train().to(memory_format=torch.channels_last)  # Lightning keeps the mode it finds
         best = KeepBest()
-        patience = EarlyStopping("validation_accuracy", mode="max", patience=training.patience)
+        stop = EarlyStopping("validation_accuracy", mode="max", patience=training.patience)
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,
             max_epochs=training.epochs,
-            callbacks=[best, patience],
+            callbacks=[best, stop],
             enable_progress_bar=sys.stdout.isatty(),
             enable_model_summary=False,
             enable_checkpointing=False,

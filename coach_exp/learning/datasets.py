@@ -14,12 +14,11 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, cast
 
-from pydantic import TypeAdapter, ValidationError
-
 from coach_exp.learning import decoding, dividing, split_store
 from coach_exp.learning.footage import DataSet
 from coach_exp.learning.gtsrb import Gtsrb
 from coach_exp.learning.imagenet100 import ImageNet100
+from coach_exp.learning.settings import checked
 from coach_exp.learning.synthetic import SyntheticVideo
 from coach_exp.learning.ucf101 import Ucf101
 from coach_exp.learning.video import Splits
@@ -46,15 +45,7 @@ def data_settings(config: Mapping[str, Any]) -> DataSet:
     unknown = sorted(set(given) - known)
     if unknown:
         raise ConfigError(f"{name} has no keys {unknown}; it has {', '.join(sorted(known))}")
-    try:
-        return TypeAdapter(kind).validate_python(given)
-    except ValidationError as error:
-        wrong = (
-            f"data.{'.'.join(map(str, e['loc']))} = {e['input']}: "
-            f"{e['msg'].replace('Input should', 'should')}"
-            for e in error.errors()
-        )
-        raise ConfigError("\n".join(wrong)) from None
+    return checked(kind, given, "data")
 
 
 def load_splits(settings: DataSet, cache_dir: Path, progress: Progress = silent) -> Splits:

@@ -7,27 +7,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from coach_exp.types.errors import ConfigError, DataError
+from coach_exp.types.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SMALLEST = 16  # pixels a side
+FrameSide = Annotated[int, Field(ge=16)]  # pixels; smaller frames show nothing
 AHEAD = 16  # results that may wait for their turn: they are held in memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def check_size(size: int) -> None:
-    """Raises ConfigError for frames too small to show anything."""
-    if size < SMALLEST:
-        raise ConfigError(f"data.size={size}: images have at least {SMALLEST} pixels a side")
 
 
 def picture(path: Path, size: int, *, crop: bool) -> NDArray[np.uint8]:

@@ -7,22 +7,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
 from coach_exp.learning.video import SPLIT_NAMES
 from coach_exp.types.errors import ConfigError
 
+Shares = Mapping[str, PositiveFloat]  # of each split
 SCARCE_FIRST = ("train", "stream", "calib", "centres")  # who gets a class's few videos
 
 
-def check_shares(shares: Mapping[str, float], splits: Sequence[str] = SPLIT_NAMES) -> None:
-    """Raises ConfigError unless each of `splits`, and no other, has a positive share."""
-    if set(shares) != set(splits) or min(shares.values()) <= 0:
+def check_shares(shares: Shares, splits: Sequence[str] = SPLIT_NAMES) -> None:
+    """Raises ConfigError unless each of `splits`, and no other, has a share."""
+    if set(shares) != set(splits):
         raise ConfigError(
-            f"data.shares={dict(shares)}: give each of {', '.join(splits)} a positive share"
+            f"shares={dict(shares)}: give each of {', '.join(splits)} a positive share"
         )
 
 
-def divide(labels: NDArray[np.int64], shares: Mapping[str, float], seed: int) -> NDArray[np.str_]:
+def divide(labels: NDArray[np.int64], shares: Shares, seed: int) -> NDArray[np.str_]:
     """Name of the split of each video, from the label of each.
 
     Largest remainders, but a class of at least as many videos as splits appears in all of them. A

@@ -5,16 +5,16 @@ Out: the four splits, disjoint by track, each with its share of every class.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from coach_exp.learning.array_cache import digest
-from coach_exp.learning.decoding import check_size, in_order, picture
-from coach_exp.learning.dividing import check_shares, divide, split_by_split
+from coach_exp.learning.decoding import FrameSide, in_order, picture
+from coach_exp.learning.dividing import Shares, check_shares, divide, split_by_split
 from coach_exp.learning.footage import Clip, Footage
 from coach_exp.types.errors import DataError
 
@@ -28,14 +28,13 @@ class Gtsrb:
 
     root: str | None = None
     download: bool = False
-    size: int = 64
-    shares: Mapping[str, float] = field(
+    size: FrameSide = 64
+    shares: Shares = field(
         default_factory=lambda: {"train": 0.5, "centres": 0.1, "calib": 0.2, "stream": 0.2}
     )
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        check_size(self.size)
         check_shares(self.shares)
 
     def fingerprint(self) -> str:

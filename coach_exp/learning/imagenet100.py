@@ -5,16 +5,17 @@ with its share of every class; every image is a video of its own. Common classes
 the stream and rare ones few (paper section IV-A); the other splits stay balanced as they are.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
 
 from coach_exp.learning.array_cache import digest
-from coach_exp.learning.decoding import check_size, in_order, picture
-from coach_exp.learning.dividing import check_shares, divide, split_by_split
+from coach_exp.learning.decoding import FrameSide, in_order, picture
+from coach_exp.learning.dividing import Shares, check_shares, divide, split_by_split
 from coach_exp.learning.footage import Clip, Footage
 from coach_exp.types.errors import ConfigError, DataError
 
@@ -31,21 +32,15 @@ class ImageNet100:
     """
 
     root: str | None = None
-    size: int = 64
-    shares: Mapping[str, float] = field(
+    size: FrameSide = 64
+    shares: Shares = field(
         default_factory=lambda: {"train": 0.5, "centres": 0.1, "calib": 0.2, "stream": 0.2}
     )
-    imbalance: float = 10.0
-    seed: int = 0
+    imbalance: Annotated[float, Field(ge=1)] = 10.0
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        check_size(self.size)
         check_shares(self.shares)
-        if self.imbalance < 1:
-            raise ConfigError(
-                f"data.imbalance={self.imbalance}: the most common class has at least as many "
-                "images as the rarest; give 1 or more"
-            )
 
     def fingerprint(self) -> str:
         """Hash of the settings and of the files' names and sizes."""
@@ -89,14 +84,14 @@ def long_tail(labels: NDArray[np.int64], imbalance: float, seed: int) -> NDArray
     order = rng.permutation(np.unique(labels))
     profile = imbalance ** -np.linspace(0, 1, len(order))
     samples = [np.flatnonzero(labels == label) for label in order]
-    most = min(len(own) / part for own, part in zip(samples, profile, strict=True))
-    if most < imbalance:
+    max_images = min(len(own) / part for own, part in zip(samples, profile, strict=True))
+    if max_images < imbalance:
         raise ConfigError(
             f"data.imbalance={imbalance:g}: the most common class of the stream can have "
-            f"{most:.0f} images, so the rarest would have less than one; use data.imbalance="
-            f"{max(int(most), 1)} or less, a larger data.shares.stream, or more images"
+            f"{max_images:.0f} images, so the rarest would have less than one; use data.imbalance="
+            f"{max(int(max_images), 1)} or less, a larger data.shares.stream, or more images"
         )
-    counts = np.rint(most * profile).astype(int)
+    counts = np.rint(max_images * profile).astype(int)
     kept = [rng.permutation(own)[:n] for own, n in zip(samples, counts, strict=True)]
     return np.sort(np.concatenate(kept))
 

@@ -37,12 +37,12 @@ class Jpeg:
 
     def mean_bytes(self, data: VideoDataset, cache_dir: Path) -> float:
         """Mean size of the files of all samples; kept under `cache_dir`."""
-        memo = ArrayCache(cache_dir / "jpeg")
-        kept = memo.get(
+        array_cache = ArrayCache(cache_dir / "jpeg")
+        known = array_cache.get(
             digest(self, data.fingerprint),
             lambda: {"bytes": np.array([len(file) for file in self.encode(data.frames)])},
         )
-        return float(kept["bytes"].mean())
+        return float(known["bytes"].mean())
 
     def _file(self, frame: NDArray[np.uint8]) -> bytes:
         from PIL import Image

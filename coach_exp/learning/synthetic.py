@@ -8,15 +8,16 @@ little about the class. The fragments are brighter than the objects: they stretc
 quantiser must cover.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from coach_exp.learning.array_cache import digest
-from coach_exp.learning.decoding import check_size, in_order
+from coach_exp.learning.decoding import FrameSide, in_order
 from coach_exp.learning.footage import Clip, Footage
 from coach_exp.learning.video import SPLIT_NAMES
 from coach_exp.types.errors import ConfigError
@@ -29,45 +30,7 @@ NOISE_FRAMES = 64
 CHUNK = 20  # videos rendered at once: keeps the working set near the cache
 
 
-@dataclass(frozen=True)
-class SyntheticVideo:
-    """Settings of the generator. `videos` counts the videos of each class in each split.
-
-    `noise` is the standard deviation of the sensor in grey levels, `clutter` the fragments drawn on
-    each background, `contrast` the least by which the object is lighter than it (white is 1).
-    """
-
-    classes: int = 10
-    size: int = 64
-    frames: int = 16
-    videos: Mapping[str, int] = field(
-        default_factory=lambda: {"train": 80, "centres": 6, "calib": 12, "stream": 14}
-    )
-    noise: float = 6.0
-    clutter: int = 4
-    contrast: float = 0.12
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.classes <= len(SHAPES):
-            raise ConfigError(f"data.classes={self.classes}: there are 2 … {len(SHAPES)} shapes")
-        check_size(self.size)
-        if self.frames < 1:
-            raise ConfigError(f"data.frames={self.frames}: a video has at least one frame")
-        if set(self.videos) != set(SPLIT_NAMES) or min(self.videos.values()) < 1:
-            raise ConfigError(
-                f"data.videos={dict(self.videos)}: give each of {', '.join(SPLIT_NAMES)} at least "
-                "one video per class"
-            )
-
-    def fingerprint(self) -> str:
-        """Hash of the settings, which decide every pixel."""
-        return digest(self)
-
-    def read(self) -> Footage:
-        """A clip for every video, class by class, rendered as the clips are taken."""
-        names = tuple(shape.name for shape in SHAPES[: self.classes])
-        return Footage(names, self.classes * sum(self.videos.values()), _clips(self))
+# ---------------------------------------------------------------- outlines: radius at each angle
 
 
 class Shape(NamedTuple):
@@ -83,38 +46,6 @@ class Shape(NamedTuple):
     y: float = 1.0
     spin: float = 0.0
     pulse: float = 0.0
-
-
-def _labels(settings: SyntheticVideo) -> tuple[list[str], NDArray[np.int64]]:
-    """Split and label of each video: split by split, class by class."""
-    counts = [(name, settings.videos[name]) for name in SPLIT_NAMES]
-    split = [name for name, n in counts for _ in range(n * settings.classes)]
-    labels = np.concatenate([np.repeat(np.arange(settings.classes), n) for _, n in counts])
-    return split, labels
-
-
-def _clips(settings: SyntheticVideo) -> Iterator[Clip]:
-    """Every video as one clip, rendered `CHUNK` at a time."""
-    split, labels = _labels(settings)
-    scenes = _scenes(labels, settings)
-    size = settings.size
-    noise = np.random.default_rng((settings.seed, 1)).standard_normal
-    bank = noise((NOISE_FRAMES, size, size, 3), np.float32) * np.float32(settings.noise)
-    numbers = np.arange(settings.frames)
-
-    def render(first: int) -> list[Clip]:
-        videos = range(first, min(first + CHUNK, len(labels)))
-        frames = _render(scenes.of(slice(videos.start, videos.stop)), bank, size)
-        return [
-            Clip(split[n], int(labels[n]), n, numbers, own)
-            for n, own in zip(videos, frames, strict=True)
-        ]
-
-    for chunk in in_order(render, range(0, len(labels), CHUNK)):
-        yield from chunk
-
-
-# ---------------------------------------------------------------- outlines: radius at each angle
 
 
 def _angles() -> Floats:
@@ -168,6 +99,74 @@ SHAPES = (
 )
 
 
+# ---------------------------------------------------------------- settings, and clips
+
+
+@dataclass(frozen=True)
+class SyntheticVideo:
+    """Settings of the generator. `videos` counts the videos of each class in each split.
+
+    `noise` is the standard deviation of the sensor in grey levels, `clutter` the fragments drawn on
+    each background, `contrast` the least by which the object is lighter than it (white is 1).
+    """
+
+    classes: Annotated[int, Field(ge=2, le=len(SHAPES))] = 10
+    size: FrameSide = 64
+    frames: PositiveInt = 16
+    videos: Mapping[str, PositiveInt] = field(
+        default_factory=lambda: {"train": 80, "centres": 6, "calib": 12, "stream": 14}
+    )
+    noise: NonNegativeFloat = 6.0
+    clutter: NonNegativeInt = 4
+    contrast: float = 0.12
+    seed: NonNegativeInt = 0
+
+    def __post_init__(self) -> None:
+        if set(self.videos) != set(SPLIT_NAMES):
+            raise ConfigError(
+                f"videos={dict(self.videos)}: give each of {', '.join(SPLIT_NAMES)} at least "
+                "one video per class"
+            )
+
+    def fingerprint(self) -> str:
+        """Hash of the settings, which decide every pixel."""
+        return digest(self)
+
+    def read(self) -> Footage:
+        """A clip for every video, class by class, rendered as the clips are taken."""
+        names = tuple(shape.name for shape in SHAPES[: self.classes])
+        return Footage(names, self.classes * sum(self.videos.values()), _clips(self))
+
+
+def _labels(settings: SyntheticVideo) -> tuple[list[str], NDArray[np.int64]]:
+    """Split and label of each video: split by split, class by class."""
+    counts = [(name, settings.videos[name]) for name in SPLIT_NAMES]
+    split = [name for name, n in counts for _ in range(n * settings.classes)]
+    labels = np.concatenate([np.repeat(np.arange(settings.classes), n) for _, n in counts])
+    return split, labels
+
+
+def _clips(settings: SyntheticVideo) -> Iterator[Clip]:
+    """Every video as one clip, rendered `CHUNK` at a time."""
+    split, labels = _labels(settings)
+    scenes = _scenes(labels, settings)
+    size = settings.size
+    noise = np.random.default_rng((settings.seed, 1)).standard_normal
+    bank = noise((NOISE_FRAMES, size, size, 3), np.float32) * np.float32(settings.noise)
+    numbers = np.arange(settings.frames)
+
+    def render(first: int) -> list[Clip]:
+        videos = range(first, min(first + CHUNK, len(labels)))
+        frames = _render(scenes.of(slice(videos.start, videos.stop)), bank, size)
+        return [
+            Clip(split[n], int(labels[n]), n, numbers, own)
+            for n, own in zip(videos, frames, strict=True)
+        ]
+
+    for chunk in in_order(render, range(0, len(labels), CHUNK)):
+        yield from chunk
+
+
 # ---------------------------------------------------------------- what happens in each video
 
 
@@ -184,7 +183,12 @@ class Sprites(NamedTuple):
     waves: Floats  # [n] stripes: radians per radius
 
     def of(self, rows: slice) -> "Sprites":
-        return Sprites(*(column[rows] for column in self))
+        return Sprites._make(column[rows] for column in self)
+
+
+def _sprites(**columns: NDArray[Any]) -> Sprites:
+    """Sprites of these columns, in single precision."""
+    return Sprites(**{name: column.astype(np.float32) for name, column in columns.items()})
 
 
 class Scenes(NamedTuple):
@@ -213,20 +217,29 @@ class Scenes(NamedTuple):
         )
 
 
+class Motion(NamedTuple):
+    """How fast every video's things move: times [frames] from 0 to 1, speeds [videos, 1]."""
+
+    rng: np.random.Generator
+    time: NDArray[np.float64]
+    speed: NDArray[np.float64]
+
+    def swing(self, times: NDArray[Any]) -> NDArray[np.float64]:
+        """So many swings of each video, each from a place of its own: -1 … 1 [videos, frames]."""
+        begin = self.rng.uniform(0, 1, self.speed.shape)
+        return np.sin(2 * np.pi * (times * self.time * self.speed + begin))
+
+
 def _scenes(labels: NDArray[np.int64], settings: SyntheticVideo) -> Scenes:
     rng = np.random.default_rng(settings.seed)
     videos, size = len(labels), settings.size
-    time = np.linspace(0, 1, settings.frames)
-    speed = rng.uniform(0.7, 1.3, (videos, 1))
-
-    def swing(times: NDArray[Any]) -> NDArray[np.float64]:
-        return np.sin(2 * np.pi * (times * time * speed + rng.uniform(0, 1, (videos, 1))))
-
+    motion = Motion(rng, np.linspace(0, 1, settings.frames), rng.uniform(0.7, 1.3, (videos, 1)))
+    speed, swing = motion.speed, motion.swing
     wash = rng.uniform(0.15, 0.4, (videos, 1, 1, 3)) + rng.uniform(-0.12, 0.12, (videos, 4, 4, 3))
     texture = rng.uniform(-0.18, 0.18, (videos, 14, 14, 1)) * rng.uniform(0.2, 1, (videos, 1, 1, 1))
     pan = PAN / 2 * (1 + np.stack([swing(speed), swing(speed)], axis=-1))
     return Scenes(
-        objects=_objects(rng, labels, time, speed, swing, wash.mean(axis=(1, 2)), settings),
+        objects=_objects(motion, labels, wash.mean(axis=(1, 2)), settings),
         fragments=tuple(_fragments(rng, videos, size) for _ in range(settings.clutter)),
         wash=wash.astype(np.float32),
         texture=texture.astype(np.float32),
@@ -237,16 +250,14 @@ def _scenes(labels: NDArray[np.int64], settings: SyntheticVideo) -> Scenes:
 
 
 def _objects(
-    rng: np.random.Generator,
+    motion: Motion,
     labels: NDArray[np.int64],
-    time: NDArray[np.float64],
-    speed: NDArray[np.float64],
-    swing: Callable[[NDArray[Any]], NDArray[np.float64]],
     ground: NDArray[np.float64],
     settings: SyntheticVideo,
 ) -> Sprites:
     """The labelled object of every frame, on its class's path: rows [videos · frames]."""
     videos, size = len(labels), settings.size
+    rng, time, speed, swing = *motion, motion.swing
     x, y, spin, pulse = np.array([[s.x, s.y, s.spin, s.pulse] for s in SHAPES])[labels].T[..., None]
     radius = size * rng.uniform(0.18, 0.34, (videos, 1)) * (1 + 0.25 * swing(pulse) * (pulse > 0))
     reach = rng.uniform(0.05, 0.16, (videos, 1, 2)) * size
@@ -257,17 +268,18 @@ def _objects(
         return np.repeat(per_video, settings.frames, axis=0)
 
     shapes = [SHAPES[label] for label in labels]
-    columns = (
-        each_frame(np.array([shape.outline for shape in shapes])),
-        each_frame(np.array([shape.hollow for shape in shapes])),
-        (home + reach * np.stack([swing(x), swing(y)], axis=-1)).reshape(-1, 2),
-        radius.reshape(-1),
-        (rng.uniform(-0.4, 0.4, (videos, 1)) + spin * side * (speed * time - 0.5)).reshape(-1),
-        each_frame(rng.uniform(0.78, 1.0, videos)),
-        each_frame(_paints(rng, ground, settings.contrast)),
-        each_frame(rng.uniform(2, 7, videos)),
+    centre = home + reach * np.stack([swing(x), swing(y)], axis=-1)
+    turn = rng.uniform(-0.4, 0.4, (videos, 1)) + spin * side * (speed * time - 0.5)
+    return _sprites(
+        outline=each_frame(np.array([shape.outline for shape in shapes])),
+        hollow=each_frame(np.array([shape.hollow for shape in shapes])),
+        centre=centre.reshape(-1, 2),
+        radius=radius.reshape(-1),
+        turn=turn.reshape(-1),
+        aspect=each_frame(rng.uniform(0.78, 1.0, videos)),
+        paints=each_frame(_paints(rng, ground, settings.contrast)),
+        waves=each_frame(rng.uniform(2, 7, videos)),
     )
-    return Sprites(*(column.astype(np.float32) for column in columns))
 
 
 def _paints(
@@ -286,17 +298,16 @@ def _fragments(rng: np.random.Generator, videos: int, size: int) -> Sprites:
     kept = ANGLES * rng.uniform(0.1, 0.42, (videos, 1))
     arc = (np.arange(ANGLES) - start) % ANGLES < kept
     paint = rng.uniform(0, 1.2, (videos, 1, 3))
-    columns = (
-        np.array([shape.outline for shape in SHAPES])[which] * arc,
-        np.array([shape.hollow for shape in SHAPES])[which],
-        rng.uniform(0, size + PAN, (videos, 2)),
-        size * rng.uniform(0.05, 0.16, videos),
-        rng.uniform(0, 2 * np.pi, videos),
-        np.ones(videos),
-        np.repeat(paint, 2, axis=1),
-        np.zeros(videos),
+    return _sprites(
+        outline=np.array([shape.outline for shape in SHAPES])[which] * arc,
+        hollow=np.array([shape.hollow for shape in SHAPES])[which],
+        centre=rng.uniform(0, size + PAN, (videos, 2)),
+        radius=size * rng.uniform(0.05, 0.16, videos),
+        turn=rng.uniform(0, 2 * np.pi, videos),
+        aspect=np.ones(videos),
+        paints=np.repeat(paint, 2, axis=1),
+        waves=np.zeros(videos),
     )
-    return Sprites(*(column.astype(np.float32) for column in columns))
 
 
 # ---------------------------------------------------------------- drawing

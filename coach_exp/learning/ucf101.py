@@ -7,25 +7,26 @@ video, so a class's group is what no two splits may share.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from coach_exp.learning.array_cache import digest
-from coach_exp.learning.decoding import check_size, in_order, square
-from coach_exp.learning.dividing import check_shares, divide
+from coach_exp.learning.decoding import FrameSide, in_order, square
+from coach_exp.learning.dividing import Shares, check_shares, divide
 from coach_exp.learning.footage import Clip, Footage
 from coach_exp.learning.video import SPLIT_NAMES
-from coach_exp.types.errors import ConfigError, DataError
+from coach_exp.types.errors import DataError
 
 LAYOUT = "UCF-101/<Class>/v_<Class>_g<group>_c<clip>.avi"
 LISTS = "ucfTrainTestlist"
-OFFICIAL_SPLITS = (1, 2, 3)
 OF_TRAIN_LIST = ("train", "centres", "calib")
 ENOUGH = 0.95  # of the frames that a file's header promises; encoders miscount by a few
 _NAME = re.compile(r"(?P<class>[^/]+)/v_[^/]+_g(?P<group>\d+)_c(?P<clip>\d+)\.avi")
@@ -41,30 +42,16 @@ class Ucf101:
     """
 
     root: str | None = None
-    split: int = 1
-    fps: float = 20.0
-    size: int = 64
-    classes: int | None = None
-    max_frames: int | None = None
-    shares: Mapping[str, float] = field(
-        default_factory=lambda: {"train": 0.7, "centres": 0.1, "calib": 0.2}
-    )
-    seed: int = 0
+    split: Literal[1, 2, 3] = 1
+    fps: PositiveFloat = 20.0
+    size: FrameSide = 64
+    classes: Annotated[int, Field(ge=2)] | None = None
+    max_frames: PositiveInt | None = None
+    shares: Shares = field(default_factory=lambda: {"train": 0.7, "centres": 0.1, "calib": 0.2})
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        check_size(self.size)
         check_shares(self.shares, OF_TRAIN_LIST)
-        if self.split not in OFFICIAL_SPLITS:
-            raise ConfigError(f"data.split={self.split}: the official splits are 1, 2 and 3")
-        if not self.fps > 0:
-            raise ConfigError(f"data.fps={self.fps}: give the frames to keep of each second")
-        if self.classes is not None and self.classes < 2:
-            raise ConfigError(f"data.classes={self.classes}: two classes at least, or null for all")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise ConfigError(
-                f"data.max_frames={self.max_frames}: one frame of each clip at least, or null for "
-                "all"
-            )
 
     def fingerprint(self) -> str:
         """Hash of the settings, the lists, and the clips' names and sizes."""
@@ -197,7 +184,7 @@ def _listing(settings: Ucf101) -> tuple[tuple[str, ...], list[Listed]]:
     return names, sorted(clips)
 
 
-def _lines(root: Path, name: str, least: int) -> Iterator[tuple[str, list[str]]]:
+def _lines(root: Path, name: str, min_words: int) -> Iterator[tuple[str, list[str]]]:
     """Place and words of every line of an official list, blank lines left out."""
     path = root / LISTS / name
     if not path.is_file():
@@ -208,6 +195,6 @@ def _lines(root: Path, name: str, least: int) -> Iterator[tuple[str, list[str]]]
     for number, line in enumerate(path.read_text().splitlines(), 1):
         words = line.split()
         if words:
-            if len(words) < least:
-                raise DataError(f"{path}:{number}: {line!r} has less than {least} words")
+            if len(words) < min_words:
+                raise DataError(f"{path}:{number}: {line!r} has less than {min_words} words")
             yield f"{path}:{number}", words

@@ -7,14 +7,15 @@ offered and kept, so that tasks change cuts without loading anything.
 
 from collections.abc import Callable
 from functools import lru_cache
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final
 
 import torch
 
 from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.weights import Weights
-from coach_exp.live.exit_heads import ExitHead, ExitHeads
+from coach_exp.live.exit_heads import ExitHeads
+from coach_exp.live.live_model import HERE, LiveModel, Machine
 from coach_exp.live.payloads import Payloads
 from coach_exp.network.wire_messages import WirePlan
 from coach_exp.pipeline.cloud.work import Step
@@ -31,53 +32,30 @@ def live_work(
     codec: Codec,
     jpeg: Jpeg | None,
     heads: Callable[[CapturedModel], ExitHeads] | None = None,
-    *,
-    slowdown: float = 1.0,
-    torch_device: str = "cpu",
-    threads: int | None = None,
+    machine: Machine = HERE,
 ) -> "LiveWork":
     """The work of a cloud that has these weights. `heads` gives the model its exit heads; all of it
     can be pickled, and is called where the cloud runs."""
     model = capture(weights.load(), weights.model.input_shape)
-    exits = None if heads is None else heads(model).to(torch_device)
+    exits = None if heads is None else heads(model)
     payloads = Payloads(codec, model.graph, jpeg, weights.model.input_size)
-    if torch_device != "cpu":
-        model = model.to(torch_device)
-    return LiveWork(
-        model, payloads, exits, slowdown=slowdown, torch_device=torch_device, threads=threads
-    )
+    return LiveWork(LiveModel(model, payloads, exits, machine))
 
 
 class LiveWork:
-    """Computes the cloud's side of cuts of `model`. Every tensor holds the cloud for `slowdown`
-    times as long as its work took; `threads` are torch's (None: as many as it takes). Where an end
-    computes on the same cores, as many threads as cores wait for each other: a small model then
-    takes a hundred times as long."""
+    """Computes the cloud's side of cuts of a `live` model. Every tensor holds the cloud for as long
+    as the model's machine says."""
 
-    def __init__(
-        self,
-        model: CapturedModel,
-        payloads: Payloads,
-        heads: ExitHeads | None = None,
-        *,
-        slowdown: float = 1.0,
-        torch_device: str = "cpu",
-        threads: int | None = None,
-    ) -> None:
-        self.payloads = payloads
-        self.heads: dict[str, ExitHead] = {} if heads is None else dict(heads.by_layer())
-        self.slowdown = slowdown
-        self.device = torch.device(torch_device)
-        self._model = model
-        self._threads = threads
+    def __init__(self, live: LiveModel) -> None:
+        self.live = live
         # By crossing as well: a tail keeps something for every order in which its tensors came.
         self._segment = lru_cache(maxsize=MAX_SEGMENTS)(self._build)
 
     def accept(self, plan: WirePlan) -> None:
         """Build the plan's segment. Raises GraphError for layers that the model lacks and for heads
         that the cloud lacks, CutError for a plan that is no cut of the model."""
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)  # of the thread that computes
+        if self.live.machine.threads is not None:
+            torch.set_num_threads(self.live.machine.threads)  # of the thread that computes
         self._tail(plan)
 
     def start(self, plan: WirePlan) -> "LiveTask":
@@ -92,13 +70,13 @@ class LiveWork:
     def _build(
         self, end_layers: tuple[str, ...], crossing: tuple[str, ...], heads: tuple[str, ...]
     ) -> Tail:
-        missing = [layer for layer in heads if layer not in self.heads]
+        missing = [layer for layer in heads if layer not in self.live.heads]
         if missing:
             raise GraphError(
                 f"this cloud has no exit heads behind {missing}; it has them behind "
-                f"{list(self.heads)}: train them there, or give it those of the end"
+                f"{list(self.live.heads)}: train them there, or give it those of the end"
             )
-        _, tail = split(self._model, end_layers, heads)
+        _, tail = split(self.live.model, end_layers, heads)
         if sorted(tail.crossing) != sorted(crossing):
             raise CutError(
                 f"{list(crossing)} are not what crosses this cut: {list(tail.crossing)} are"
@@ -110,7 +88,7 @@ class LiveTask:
     """One task on the cloud: its tensors are fed to the tail as they come, until a head answers."""
 
     def __init__(self, work: LiveWork, plan: WirePlan, tail: Tail) -> None:
-        self._work = work
+        self._live = work.live
         self._plan = plan
         self._run = tail.start()
         self._thresholds = {
@@ -129,20 +107,16 @@ class LiveTask:
         label = None
         if last and self._exit is None:
             label = int(self._run.result.argmax(dim=1))
-        elif self._work.device.type == "cuda":
-            torch.cuda.synchronize(self._work.device)
-        took_s = monotonic() - begun_s
-        if self._work.slowdown > 1:
-            sleep((self._work.slowdown - 1) * took_s)
+        self._live.machine.hold(begun_s)
         end_s = max(from_s, monotonic())
         if last and self._exit is not None:
             return Step(end_s, *self._exit)
         return Step(end_s, label)
 
     def _feed(self, layer: str, payload: bytes) -> None:
-        tensor = self._work.payloads.decode(layer, payload).to(self._work.device)
+        tensor = self._live.payloads.decode(layer, payload).to(self._live.machine.device)
         for kept in self._run.feeding(layer, tensor):
-            labels, confidences = self._work.heads[kept].answer(self._run.kept(kept))
+            labels, confidences = self._live.heads[kept].answer(self._run.kept(kept))
             if float(confidences) >= self._thresholds[kept]:
                 self._exit = int(labels), kept
                 return

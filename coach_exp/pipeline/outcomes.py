@@ -1,8 +1,9 @@
 """The answers of a model seen otherwise: with the bytes of another resolution, or chosen samples.
 
-`RescaledOutcomes`: labels and features as measured, payloads of the sizes that the timed graph
-would send; layers correspond by name, and a payload keeps its share of the size that its codec
-expects. `SelectedOutcomes`: chosen samples of several splits as one.
+`ForwardedOutcomes`: as measured, for whoever changes a part of them. `RescaledOutcomes`: labels and
+features as measured, payloads of the sizes that the timed graph would send; layers correspond by
+name, and a payload keeps its share of the size that its codec expects. `SelectedOutcomes`: chosen
+samples of several splits as one.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,10 @@ from coach_exp.types.outcomes import Codec, Crossing, ExitAnswer, Outcomes, Pred
 
 
 @dataclass(frozen=True)
-class RescaledOutcomes:
-    """`measured` answers, which went through `codec`; `timed` says what crosses the link."""
+class ForwardedOutcomes:
+    """The `measured` answers as they are; a subclass gives some of them otherwise."""
 
     measured: Outcomes
-    timed: LayerGraph
-    codec: Codec
 
     @property
     def classes(self) -> int:
@@ -47,12 +46,49 @@ class RescaledOutcomes:
         return self.measured.uncut(sample)
 
     def feature(self, sample: int, layers: Sequence[str]) -> NDArray[np.float32]:
-        """Returns the task feature at the measured resolution: [channels]."""
+        """Returns the task feature: [channels]."""
         return self.measured.feature(sample, layers)
+
+    def through(self, codec: Codec) -> Outcomes:
+        """The same model and samples through another codec."""
+        return self.measured.through(codec)
+
+    def tensor_size(self, layer: str) -> TensorSize:
+        """Size of the output of `layer`."""
+        return self.measured.tensor_size(layer)
+
+    def predict(self, sample: int, crossing: tuple[Crossing, ...]) -> Prediction:
+        """Label and bytes."""
+        return self.measured.predict(sample, crossing)
+
+    def sent_bytes(self, crossing: tuple[Crossing, ...]) -> NDArray[np.int64]:
+        """Bytes of each tensor of every sample: [samples, tensors]."""
+        return self.measured.sent_bytes(crossing)
+
+    def with_exits(self, layers: Sequence[str]) -> Outcomes:
+        """With early-exit heads behind these layers."""
+        return self.measured.with_exits(layers)
+
+    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
+        """What a head says."""
+        return self.measured.at_exit(sample, layer, crossing)
+
+
+@dataclass(frozen=True)
+class RescaledOutcomes(ForwardedOutcomes):
+    """`measured` answers, which went through `codec`; `timed` says what crosses the link. Labels,
+    features and what heads say are those of the measured resolution."""
+
+    timed: LayerGraph
+    codec: Codec
 
     def through(self, codec: Codec) -> "RescaledOutcomes":
         """Returns the same answers and graph through another codec."""
         return RescaledOutcomes(self.measured.through(codec), self.timed, codec)
+
+    def with_exits(self, layers: Sequence[str]) -> "RescaledOutcomes":
+        """With early-exit heads behind these layers."""
+        return replace(self, measured=self.measured.with_exits(layers))
 
     def tensor_size(self, layer: str) -> TensorSize:
         """Returns the size of a layer's output at the timed resolution."""
@@ -80,14 +116,6 @@ class RescaledOutcomes:
     def _timed_bytes(self, measured_bytes: int, tensor: Crossing) -> int:
         size, timed = self.measured.tensor_size(tensor.layer), self.timed[tensor.layer]
         return rescaled_bytes(measured_bytes, tensor.bits, self.codec, size, timed)
-
-    def with_exits(self, layers: Sequence[str]) -> "RescaledOutcomes":
-        """Returns the same answers with early-exit heads behind these layers."""
-        return replace(self, measured=self.measured.with_exits(layers))
-
-    def at_exit(self, sample: int, layer: str, crossing: tuple[Crossing, ...] = ()) -> ExitAnswer:
-        """Returns what a head says at the measured resolution."""
-        return self.measured.at_exit(sample, layer, crossing)
 
 
 @dataclass(frozen=True, eq=False)

@@ -283,29 +283,21 @@ class Builder:
 
     def answers(self, split: Literal["centres", "calib", "stream"]) -> "TorchOutcomes":
         """The model's answers on a split at the data's resolution."""
-        from coach_exp.live.outcomes import TorchOutcomes
+        from coach_exp.live.model_answers import ModelOnData
+        from coach_exp.live.outcomes import torch_outcomes
 
-        splits = self._splits
-        return TorchOutcomes(
-            self.weights,
-            getattr(splits, split),
-            self.codec,
-            self.cache,
-            jpeg=self._jpeg,
-            progress=self._progress,
-            exit_training=self._exit_training,
-        )
+        data = getattr(self._splits, split)
+        subject = ModelOnData(self.weights, data, self._jpeg, self._exit_training)
+        return torch_outcomes(subject, self.codec, self.cache, progress=self._progress)
 
     def reference(self) -> "TorchOutcomes":
         """The answers on the stream split, one sample at a time; kept apart from the others."""
-        from coach_exp.live.outcomes import TorchOutcomes
+        from coach_exp.live.model_answers import ModelOnData
+        from coach_exp.live.outcomes import torch_outcomes
 
-        return TorchOutcomes(
-            *(self.weights, self._splits.stream, self.codec, self.cache / "one_by_one"),
-            jpeg=self._jpeg,
-            batch_size=1,
-            progress=self._progress,
-        )
+        subject = ModelOnData(self.weights, self._splits.stream, self._jpeg)
+        cache = self.cache / "one_by_one"
+        return torch_outcomes(subject, self.codec, cache, batch_size=1, progress=self._progress)
 
     def sides(self, problem: Problem) -> Sides:
         """What works on both sides of a socket."""

@@ -123,6 +123,7 @@ class Sockets:
             return ProfileWork
         from coach_exp.live.cloud import live_work
         from coach_exp.live.exit_training import load_heads
+        from coach_exp.live.live_model import Machine
 
         live, layers = self._live, _exit_layers(problem)
         heads = None
@@ -132,13 +133,8 @@ class Sockets:
                 self._heads(layers)
             heads = partial(load_heads, path, layers)
         cloud = self.config.cloud
-        return partial(
-            live_work,
-            *(live.weights, problem.codec, live.jpeg, heads),
-            slowdown=cloud.slowdown,
-            torch_device=_torch_device(cloud),
-            threads=self.threads,
-        )
+        machine = Machine(cloud.slowdown, _torch_device(cloud), self.threads)
+        return partial(live_work, live.weights, problem.codec, live.jpeg, heads, machine)
 
     @property
     def _token(self) -> str | None:
@@ -282,6 +278,7 @@ class Sockets:
         if self.config.compute == "profile":
             return lambda began_s: EmulatedEnd(problem, began_s)
         from coach_exp.live.end import LiveEnd
+        from coach_exp.live.live_model import LiveModel, Machine
         from coach_exp.live.payloads import Payloads
 
         live, device, layers = self._live, self.config.device, _exit_layers(problem)
@@ -290,13 +287,9 @@ class Sockets:
         assert problem.outcomes is not None, "a model that computes has answers"
         known = problem.outcomes
         heads = self._heads(layers) if layers else None
-        return lambda began_s: LiveEnd(
-            *(model, payloads, live.data, known, heads),
-            began_s=began_s,
-            slowdown=device.slowdown,
-            torch_device=_torch_device(device),
-            threads=self.threads,
-        )
+        machine = Machine(device.slowdown, _torch_device(device), self.threads)
+        computed = LiveModel(model, payloads, heads, machine)
+        return lambda began_s: LiveEnd(computed, live.data, known, began_s=began_s)
 
     def sides(self, problem: Problem) -> Sides:
         """What works on both sides, for whoever joins them in its own way."""

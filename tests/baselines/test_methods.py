@@ -39,7 +39,8 @@ from torch import nn
 from coach_exp.learning.models import ModelSpec, preprocess
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import torch_outcomes
 from coach_exp.network.estimator import Estimator, Ewma, Oracle
 from coach_exp.network.trace import Trace, constant, steps
 from coach_exp.pipeline.simulator import simulate
@@ -1030,7 +1031,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Problem, nn.Module, 
         codec,
         FixedBits(2, graph.input.name),
         Workload("saturated", tasks=SAMPLES),
-        outcomes=TorchOutcomes(weights, data, codec, here),
+        outcomes=torch_outcomes(ModelOnData(weights, data), codec, here),
     )
     return problem, model, data
 

@@ -204,10 +204,10 @@ def test_predict_counts_every_sample_once():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"epochs": 0}, r"training\.epochs=0: must be at least 1"),
-        ({"frames_per_epoch": 8}, "less than one batch of 32"),
-        ({"learning_rate": 2.0}, r"must be in \(0, 1\]"),
-        ({"validation": 1.0}, "must be between 0 and 1"),
+        ({"epochs": 0}, r"training\.epochs = 0: should be greater than 0"),
+        ({"frames_per_epoch": 8}, "training: frames_per_epoch=8 is less than one batch of 32"),
+        ({"learning_rate": 2.0}, "should be less than or equal to 1"),
+        ({"validation": 1.0}, "should be less than 1"),
         ({"epoch": 3}, r"training has no keys \['epoch'\]; it has batch_size, epochs"),
     ],
 )

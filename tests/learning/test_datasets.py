@@ -224,7 +224,7 @@ def test_an_unknown_kind_or_key_is_refused():
             {"kind": "gtsrb", "shares": {"train": "x"}},
             r"data\.shares\.train = x: should be a valid",
         ),
-        ({"kind": "ucf101", "split": 7}, r"data\.split=7"),
+        ({"kind": "ucf101", "split": 7}, r"data\.split = 7: should be 1, 2 or 3"),
         ({"_target_": "nowhere.Data"}, r"'nowhere\.Data' cannot be imported.*full name of a class"),
         ({"_target_": "pathlib.Path"}, r"'pathlib\.Path' is not a dataclass; see .*DataSet"),
     ],

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 from helpers.data_roots import unpacked, write_images
 from PIL import Image
 
-from coach_exp.learning.datasets import load_splits
+from coach_exp.learning.datasets import data_settings, load_splits
 from coach_exp.learning.imagenet100 import ImageNet100, long_tail
 from coach_exp.types.errors import ConfigError, DataError
 
@@ -136,14 +135,14 @@ def test_too_few_images_for_four_splits_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"imbalance": 0.5}, r"data\.imbalance=0\.5"),
-        ({"size": 8}, "at least 16 pixels"),
+        ({"imbalance": 0.5}, r"data\.imbalance = 0\.5: should be greater than or equal to 1"),
+        ({"size": 8}, r"data\.size = 8: should be greater than or equal to 16"),
         ({"shares": {"train": 1.0}}, "train, centres, calib, stream a positive share"),
     ],
 )
 def test_settings_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
-        replace(ImageNet100(), **wrong)
+        data_settings({"kind": "imagenet100", **wrong})
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from coach_exp.learning.datasets import load_splits
+from coach_exp.learning.datasets import data_settings, load_splits
 from coach_exp.learning.synthetic import SHAPES, SyntheticVideo
 from coach_exp.learning.video import Splits
 from coach_exp.types.errors import ConfigError
@@ -68,12 +68,12 @@ def test_the_object_moves(generate):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"classes": 11}, "there are 2 … 10 shapes"),
-        ({"size": 8}, "at least 16 pixels"),
-        ({"frames": 0}, "at least one frame"),
+        ({"classes": 11}, r"data\.classes = 11: should be less than or equal to 10"),
+        ({"size": 8}, r"data\.size = 8: should be greater than or equal to 16"),
+        ({"frames": 0}, r"data\.frames = 0: should be greater than 0"),
         ({"videos": {"train": 3}}, "give each of train, centres, calib, stream"),
     ],
 )
 def test_settings_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
-        SyntheticVideo(**wrong)
+        data_settings({"kind": "synthetic", **wrong})

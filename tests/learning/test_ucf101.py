@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 from helpers.data_roots import DATA, RATE, clip_name, write_clips, write_video
 
-from coach_exp.learning.datasets import load_splits
+from coach_exp.learning.datasets import data_settings, load_splits
 from coach_exp.learning.ucf101 import Ucf101, decode
 from coach_exp.types.errors import ConfigError, DataError
 
@@ -226,14 +225,14 @@ def test_a_file_of_sound_alone_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"split": 4}, "official splits are 1, 2 and 3"),
-        ({"fps": 0}, r"data\.fps=0"),
-        ({"size": 8}, "at least 16 pixels"),
-        ({"classes": 1}, "two classes at least"),
-        ({"max_frames": 0}, "one frame of each clip at least"),
+        ({"split": 4}, r"data\.split = 4: should be 1, 2 or 3"),
+        ({"fps": 0}, r"data\.fps = 0: should be greater than 0"),
+        ({"size": 8}, r"data\.size = 8: should be greater than or equal to 16"),
+        ({"classes": 1}, r"data\.classes = 1: should be greater than or equal to 2"),
+        ({"max_frames": 0}, r"data\.max_frames = 0: should be greater than 0"),
         ({"shares": {"train": 1.0}}, "give each of train, centres, calib a positive share"),
     ],
 )
 def test_settings_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
-        replace(Ucf101(), **wrong)
+        data_settings({"kind": "ucf101", **wrong})

@@ -20,7 +20,8 @@ from coach_exp.live.exit_cost import host_exit_s
 from coach_exp.live.exit_fitting import best_temperature, fit_heads, nll, split_scores
 from coach_exp.live.exit_heads import ExitHeads
 from coach_exp.live.exit_training import ExitTraining
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import TorchOutcomes, torch_outcomes
 from coach_exp.profiling.capture import CapturedModel, capture
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.types.errors import ConfigError, CutError, DataError, GraphError
@@ -91,7 +92,8 @@ def captured(weights: Weights = WEIGHTS) -> CapturedModel:
 
 
 def answers(cache: Path, data: VideoDataset = STREAM, weights: Weights = WEIGHTS) -> TorchOutcomes:
-    return TorchOutcomes(weights, data, CODEC, cache, batch_size=25, exit_training=EXIT_TRAINING)
+    subject = ModelOnData(weights, data, exit_training=EXIT_TRAINING)
+    return torch_outcomes(subject, CODEC, cache, batch_size=25)
 
 
 def said(outcomes: TorchOutcomes, layer: str, crossing=()) -> list[ExitAnswer]:
@@ -166,7 +168,7 @@ def test_frames_for_less_than_one_batch_are_too_few():
 
 
 def test_settings_are_refused_under_their_own_name():
-    with pytest.raises(ConfigError, match=r"exit_training\.epochs=0: must be at least 1"):
+    with pytest.raises(ConfigError, match=r"exit_training\.epochs = 0: should be greater than 0"):
         Training.of({"epochs": 0}, "exit_training")
     with pytest.raises(ConfigError, match=r"exit_training has no keys \['epoch'\]"):
         Training.of({"epoch": 1}, "exit_training")
@@ -246,7 +248,7 @@ def test_heads_hear_what_their_own_codec_makes_of_a_tensor(outcomes, cache):
     through = outcomes.through(other)
     assert said(through, "relu") == said(outcomes, "relu")  # on the end there is no codec
     assert said(through, "out", crossing) != said(outcomes, "out", crossing)
-    alone = TorchOutcomes(WEIGHTS, STREAM, other, cache, exit_training=EXIT_TRAINING)
+    alone = torch_outcomes(ModelOnData(WEIGHTS, STREAM, None, EXIT_TRAINING), other, cache)
     assert said(alone.with_exits(LAYERS), "out", crossing) == said(through, "out", crossing)
     assert answers(cache).through(other).with_exits(LAYERS).predict(0, crossing) == through.predict(
         0, crossing
@@ -254,11 +256,20 @@ def test_heads_hear_what_their_own_codec_makes_of_a_tensor(outcomes, cache):
     assert through.through(CODEC) is outcomes
 
 
+def test_one_set_of_heads_answers_through_every_codec(outcomes, monkeypatch):
+    loads = []
+    real = ExitTraining.heads
+    monkeypatch.setattr(ExitTraining, "heads", lambda *given: loads.append(1) or real(*given))
+    for bits in (2, 3):
+        for codec in (CODEC, UniformAffine(per_channel=True)):
+            outcomes.through(codec).at_exit(0, "out", (Crossing("relu", bits),))
+    assert len(loads) == 1
+
+
 def test_heads_on_the_cloud_see_what_comes_out_of_a_file(cache):
     jpeg, crossing = Jpeg(5, 12), (Crossing("input", 8),)
-    outcomes = TorchOutcomes(
-        WEIGHTS, STREAM, CODEC, cache, jpeg=jpeg, batch_size=25, exit_training=EXIT_TRAINING
-    ).with_exits(LAYERS)
+    subject = ModelOnData(WEIGHTS, STREAM, jpeg, EXIT_TRAINING)
+    outcomes = torch_outcomes(subject, CODEC, cache, batch_size=25).with_exits(LAYERS)
     seen = replace(STREAM, frames=jpeg.decode(jpeg.encode(STREAM.frames)))
     expected = said(answers(cache, seen).with_exits(LAYERS), "out")
     assert said(outcomes, "out", crossing) == expected
@@ -280,10 +291,11 @@ def test_heads_on_the_cloud_see_what_the_codec_leaves(outcomes):
 
 def test_one_pass_serves_all_heads_of_a_crossing(cache, tmp_path):
     passes = []
-    outcomes = TorchOutcomes(
-        WEIGHTS, STREAM, CODEC, cache / "one", batch_size=60, exit_training=EXIT_TRAINING,
-        progress=lambda *at: passes.append(at),
-    ).with_exits(LAYERS)  # fmt: skip
+    subject = ModelOnData(WEIGHTS, STREAM, exit_training=EXIT_TRAINING)
+    whole = torch_outcomes(
+        subject, CODEC, cache / "one", batch_size=60, progress=lambda *at: passes.append(at)
+    )
+    outcomes = whole.with_exits(LAYERS)
     for layer in LAYERS:
         outcomes.at_exit(3, layer)
     for layer in LAYERS[1:]:
@@ -310,7 +322,7 @@ def test_what_cannot_be_asked_is_refused(outcomes, cache):
     with pytest.raises(CutError, match=r"behind 'out' is on the end .*behind \[\]"):
         outcomes.at_exit(0, "out", (Crossing("flatten", 4),))
     with pytest.raises(ConfigError, match="without data to train exit heads"):
-        TorchOutcomes(WEIGHTS, STREAM, CODEC, cache).with_exits(LAYERS)
+        torch_outcomes(ModelOnData(WEIGHTS, STREAM), CODEC, cache).with_exits(LAYERS)
 
 
 def test_known_answers_do_not_import_torch(outcomes, cache, tmp_path):
@@ -324,7 +336,8 @@ def test_known_answers_do_not_import_torch(outcomes, cache, tmp_path):
 import sys, numpy as np
 from coach_exp.live.exit_training import ExitTraining
 from coach_exp.learning.models import ModelSpec
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import torch_outcomes
 from coach_exp.learning.training import Training
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
@@ -337,8 +350,8 @@ def split(name):
     return VideoDataset(**columns, class_names=names)
 weights = Weights(ModelSpec({WEIGHTS.model.target!r}, 12), 3, "none", "backbone")
 exits = ExitTraining(split("train"), split("calib"), Training(**{vars(SETTINGS)!r}))
-outcomes = TorchOutcomes(weights, split("stream"), UniformAffine(), Path({str(cache)!r}),
-                         exit_training=exits).with_exits({LAYERS!r})
+subject = ModelOnData(weights, split("stream"), None, exits)
+outcomes = torch_outcomes(subject, UniformAffine(), Path({str(cache)!r})).with_exits({LAYERS!r})
 print(outcomes.at_exit(7, "relu"), outcomes.at_exit(7, "out", (Crossing("relu", 4),)), sep="|")
 print("torch" in sys.modules)
 """

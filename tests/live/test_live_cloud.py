@@ -16,7 +16,9 @@ from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
 from coach_exp.live.cloud import LiveWork, live_work
 from coach_exp.live.exit_heads import ExitHeads
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.live_model import LiveModel, Machine
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import torch_outcomes
 from coach_exp.live.payloads import Payloads
 from coach_exp.network.wire_messages import CloudHead, CrossingTensor, PlanOk, WirePlan
 from coach_exp.pipeline.cloud.process import CloudProcess
@@ -62,8 +64,8 @@ def outcomes(frames, tmp_path_factory):
     zeros = np.zeros(SAMPLES, np.int64)
     data = VideoDataset(frames, zeros, np.arange(SAMPLES), zeros, ("only",))
     folder = tmp_path_factory.mktemp("cache")
-    whole = TorchOutcomes(WEIGHTS, data, CODEC, folder, batch_size=1, exit_training=Untrained())
-    return whole.with_exits(HEADS)
+    subject = ModelOnData(WEIGHTS, data, exit_training=Untrained())
+    return torch_outcomes(subject, CODEC, folder, batch_size=1).with_exits(HEADS)
 
 
 def wire(model, crossing, heads=()) -> WirePlan:
@@ -74,7 +76,8 @@ def wire(model, crossing, heads=()) -> WirePlan:
 
 
 def work_of(model, **options) -> LiveWork:
-    return LiveWork(model, Payloads(CODEC, model.graph, None, 16), heads_of(model), **options)
+    payloads = Payloads(CODEC, model.graph, None, 16)
+    return LiveWork(LiveModel(model, payloads, heads_of(model), Machine(**options)))
 
 
 def sent(model, frame, crossing) -> list[bytes]:
@@ -194,7 +197,7 @@ def test_a_slower_cloud_is_held_in_proportion(model, frames):
 
 @pytest.mark.socket
 def test_a_real_stream_over_tcp_is_classified_as_outcomes_says(model, outcomes, frames):
-    make = partial(live_work, WEIGHTS, CODEC, None, heads_of, threads=1)
+    make = partial(live_work, WEIGHTS, CODEC, None, heads_of, Machine(threads=1))
 
     async def classify(port):
         end = await End().join(port)
@@ -221,7 +224,7 @@ def test_a_real_stream_over_tcp_is_classified_as_outcomes_says(model, outcomes, 
 def test_labels_on_a_gpu(frames):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
-    work = live_work(WEIGHTS, CODEC, None, heads_of, torch_device="cuda")
+    work = live_work(WEIGHTS, CODEC, None, heads_of, Machine(torch_device="cuda"))
     host = capture(WEIGHTS.load(), SPEC.input_shape)
     plan = wire(host, STEM)
     work.accept(plan)

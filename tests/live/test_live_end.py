@@ -16,6 +16,7 @@ from test_live_cloud import outcomes as outcomes
 from coach_exp.learning.video import VideoDataset
 from coach_exp.live.cloud import live_work
 from coach_exp.live.end import LiveEnd
+from coach_exp.live.live_model import LiveModel, Machine
 from coach_exp.live.payloads import Payloads
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import constant
@@ -60,9 +61,10 @@ def cut(problem, *layers, release="per_tensor"):
     return CostModel(problem, Bottleneck(), release).plan(graph.end_set(names))
 
 
-def end_of(model, data, outcomes, **options):
+def end_of(model, data, outcomes, began_s, **options):
     payloads = Payloads(CODEC, model.graph, None, 16)
-    return LiveEnd(model, payloads, data, outcomes, heads_of(model), **options)
+    live = LiveModel(model, payloads, heads_of(model), Machine(**options))
+    return LiveEnd(live, data, outcomes, began_s=began_s)
 
 
 async def through(task, plan):
@@ -173,7 +175,7 @@ def test_labels_over_tcp_are_those_of_outcomes_task_by_task(problem, model, data
     samples = np.arange(3 * SAMPLES) % SAMPLES
     controller = Alternating(plans)
     settings = CloudSettings(fingerprint="x")
-    make = partial(live_work, WEIGHTS, CODEC, None, threads=1)
+    make = partial(live_work, WEIGHTS, CODEC, None, machine=Machine(threads=1))
     with CloudProcess(settings, make, print) as cloud:
         records = execute(
             Trial(problem, controller, constant(20e6), Ewma(20e6), samples),

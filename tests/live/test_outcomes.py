@@ -12,7 +12,8 @@ from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.models import ModelSpec, preprocess, resize
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import TorchOutcomes, torch_outcomes
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.types.errors import ConfigError, CutError, GraphError
@@ -66,7 +67,7 @@ def weights(tmp_path_factory) -> Weights:
 
 @pytest.fixture
 def outcomes(weights, data, tmp_path) -> TorchOutcomes:
-    return TorchOutcomes(weights, data, CODEC, tmp_path, batch_size=10)
+    return torch_outcomes(ModelOnData(weights, data), CODEC, tmp_path, batch_size=10)
 
 
 def labels(outcomes: TorchOutcomes, crossing: tuple[Crossing, ...]) -> list[int]:
@@ -150,9 +151,9 @@ def test_features_are_channel_means_side_by_side(outcomes, weights, data):
 
 
 def test_features_of_token_models_are_means_over_tokens(data, tmp_path):
-    spec = ModelSpec(f"{__name__}.Tokens", input_size=16)
-    feature = TorchOutcomes(Weights(spec, 20, "none", "tokens"), data, CODEC, tmp_path).feature
-    model = Weights(spec, 20, "none", "tokens").load()
+    weights = Weights(ModelSpec(f"{__name__}.Tokens", input_size=16), 20, "none", "tokens")
+    feature = torch_outcomes(ModelOnData(weights, data), CODEC, tmp_path).feature
+    model = weights.load()
     tokens = model.embed(model.patches(preprocess(data.frames[:1], 16)).flatten(2).mT)
     assert feature(0, ("embed",)) == pytest.approx(tokens[0].mean(dim=0).detach().numpy(), abs=1e-6)
 
@@ -173,7 +174,7 @@ LAST = Weights(ModelSpec(f"{__name__}.Last", input_size=16), 20, "none", "last")
 
 
 def test_features_follow_the_channels_wherever_they_are(data, tmp_path):
-    outcomes = TorchOutcomes(LAST, data, CODEC, tmp_path)
+    outcomes = torch_outcomes(ModelOnData(LAST, data), CODEC, tmp_path)
     with torch.inference_mode():
         images = LAST.load().conv(preprocess(data.frames, 16)).relu().numpy()
     found = np.stack([outcomes.feature(i, ("relu",)) for i in range(SAMPLES)])
@@ -181,7 +182,7 @@ def test_features_follow_the_channels_wherever_they_are(data, tmp_path):
 
 
 def test_a_feature_kept_for_another_axis_is_no_answer(data, tmp_path):
-    outcomes = TorchOutcomes(LAST, data, CODEC, tmp_path)
+    outcomes = torch_outcomes(ModelOnData(LAST, data), CODEC, tmp_path)
     outcomes.uncut(0)
     (folder,) = (tmp_path / "outcomes").iterdir()
     for layer in ("conv", "relu"):  # the name alone stands for the first of three axes
@@ -217,7 +218,7 @@ def test_tensors_that_make_no_cut_are_refused(outcomes):
 def test_known_answers_need_no_model(outcomes, weights, data, tmp_path):
     first = (uncut(outcomes), labels(outcomes, STEM), outcomes.feature(5, ("relu",)))
     gone = replace(weights, checkpoint=tmp_path / "gone.pt")
-    again = TorchOutcomes(gone, data, CODEC, tmp_path)
+    again = torch_outcomes(ModelOnData(gone, data), CODEC, tmp_path)
     assert (uncut(again), labels(again, STEM)) == first[:2]
     assert (again.feature(5, ("relu",)) == first[2]).all()
     with pytest.raises(ConfigError, match=r"gone\.pt"):
@@ -230,7 +231,8 @@ def test_known_answers_do_not_import_torch(outcomes, data, tmp_path):
     script = f"""
 import sys, numpy as np
 from coach_exp.learning.models import ModelSpec
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import torch_outcomes
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
 from coach_exp.quant.affine import UniformAffine
@@ -240,7 +242,7 @@ columns = dict(np.load("data.npz"))
 names = tuple(map(str, columns.pop("class_names")))
 weights = Weights(ModelSpec({SPEC.target!r}, 16), 20, "checkpoint", "branches", Path("gone.pt"))
 data = VideoDataset(**columns, class_names=names)
-outcomes = TorchOutcomes(weights, data, UniformAffine(), Path("."))
+outcomes = torch_outcomes(ModelOnData(weights, data), UniformAffine(), Path("."))
 outcomes.feature(0, ("relu",))
 print(outcomes.uncut(0), outcomes.predict(0, (Crossing("relu", 4),)).label, "torch" in sys.modules)
 """
@@ -252,8 +254,8 @@ print(outcomes.uncut(0), outcomes.predict(0, (Crossing("relu", 4),)).label, "tor
 
 
 def test_answers_are_kept_by_weights_data_resolution_and_codec(weights, data, tmp_path):
-    def folders(*given) -> int:
-        TorchOutcomes(*given, tmp_path).uncut(0)
+    def folders(weights, data, codec) -> int:
+        torch_outcomes(ModelOnData(weights, data), codec, tmp_path).uncut(0)
         return len(list((tmp_path / "outcomes").iterdir()))
 
     assert folders(weights, data, CODEC) == 1
@@ -269,13 +271,14 @@ def test_a_codec_without_a_telling_repr_is_refused(weights, data, tmp_path):
         header_bytes = 0
 
     with pytest.raises(ConfigError, match="Nameless has no repr"):
-        TorchOutcomes(weights, data, Nameless(), tmp_path)
+        torch_outcomes(ModelOnData(weights, data), Nameless(), tmp_path)
 
 
 def test_the_head_runs_once_for_a_search_over_bits(weights, data, tmp_path):
     passes = []
-    outcomes = TorchOutcomes(
-        weights, data, CODEC, tmp_path, batch_size=10, progress=lambda *at: passes.append(at)
+    subject = ModelOnData(weights, data)
+    outcomes = torch_outcomes(
+        subject, CODEC, tmp_path, batch_size=10, progress=lambda *at: passes.append(at)
     )
     for bits in (8, 4, 2):
         outcomes.predict(0, (Crossing("relu", bits),))
@@ -287,9 +290,8 @@ def test_tensors_that_do_not_fit_are_computed_again_to_the_same_answers(
     outcomes, weights, data, tmp_path
 ):
     passes = []
-    small = TorchOutcomes(
-        weights,
-        data,
+    small = torch_outcomes(
+        ModelOnData(weights, data),
         CODEC,
         tmp_path / "small",
         batch_size=10,
@@ -307,7 +309,7 @@ def test_flips_are_the_answers_that_differ_when_asked_alone(outcomes, weights, d
     batched = np.load(kept)["labels"]
     batched[[3, 5, 36]] += 1
     np.savez(kept, labels=batched)
-    again = TorchOutcomes(weights, data, CODEC, tmp_path)
+    again = torch_outcomes(ModelOnData(weights, data), CODEC, tmp_path)
     assert (again.flips(SAMPLES), again.flips(5)) == (3, 1)
 
 
@@ -338,8 +340,9 @@ def test_the_same_codec_gives_the_same_answers_object(outcomes):
 
 def test_what_no_codec_touches_is_computed_once(weights, data, tmp_path):
     passes = []
-    first = TorchOutcomes(
-        weights, data, CODEC, tmp_path, batch_size=SAMPLES, progress=lambda *at: passes.append(at)
+    subject = ModelOnData(weights, data)
+    first = torch_outcomes(
+        subject, CODEC, tmp_path, batch_size=SAMPLES, progress=lambda *at: passes.append(at)
     )
     other = first.through(BitshuffleLz4())
     for each in (other, first):
@@ -353,7 +356,7 @@ def test_answers_through_another_codec_are_kept_as_well(outcomes, weights, data,
     expected = labels(outcomes.through(BitshuffleLz4()), STEM)
     assert outcomes.tensor_size("relu") == TensorSize(6 * 49, 6)
     gone = replace(weights, checkpoint=tmp_path / "gone.pt")
-    again = TorchOutcomes(gone, data, CODEC, tmp_path).through(BitshuffleLz4())
+    again = torch_outcomes(ModelOnData(gone, data), CODEC, tmp_path).through(BitshuffleLz4())
     assert labels(again, STEM) == expected
     assert again.tensor_size("relu") == TensorSize(6 * 49, 6)
 
@@ -381,7 +384,7 @@ def smooth(data) -> VideoDataset:
 @pytest.mark.parametrize("side", [16, 24])
 def test_the_input_goes_through_real_files(weights, smooth, tmp_path, side):
     jpeg = Jpeg(quality=5, side=side)
-    outcomes = TorchOutcomes(weights, smooth, CODEC, tmp_path, jpeg=jpeg, batch_size=10)
+    outcomes = torch_outcomes(ModelOnData(weights, smooth, jpeg), CODEC, tmp_path, batch_size=10)
     files = jpeg.encode(smooth.frames)
     assert all(file.startswith(b"\xff\xd8") for file in files)
     pictures = jpeg.decode(files)
@@ -402,7 +405,7 @@ def test_the_input_goes_through_real_files(weights, smooth, tmp_path, side):
 
 def test_a_file_counts_the_header_of_the_codec_that_is_asked(weights, smooth, tmp_path):
     jpeg = Jpeg(90, 16)
-    outcomes = TorchOutcomes(weights, smooth, CODEC, tmp_path, jpeg=jpeg)
+    outcomes = torch_outcomes(ModelOnData(weights, smooth, jpeg), CODEC, tmp_path)
     wide = outcomes.through(BitshuffleLz4(header_bytes=100))
     (plain,), (padded,) = (each.predict(4, INPUT).payload_bytes for each in (outcomes, wide))
     assert padded - plain == 100 - 24
@@ -412,7 +415,7 @@ def test_a_file_counts_the_header_of_the_codec_that_is_asked(weights, smooth, tm
 
 def test_files_of_other_quality_and_size_have_answers_of_their_own(weights, smooth, tmp_path):
     def first_bytes(jpeg: Jpeg | None) -> int:
-        outcomes = TorchOutcomes(weights, smooth, CODEC, tmp_path, jpeg=jpeg)
+        outcomes = torch_outcomes(ModelOnData(weights, smooth, jpeg), CODEC, tmp_path)
         return outcomes.predict(0, INPUT).payload_bytes[0]
 
     ways = [None, Jpeg(90, 16), Jpeg(40, 16), Jpeg(90, 40)]
@@ -438,7 +441,7 @@ class Skips(nn.Module):
 @pytest.mark.parametrize("jpeg", [None, Jpeg(10, 16)])
 def test_an_input_that_crosses_beside_a_tensor_keeps_its_own_way(smooth, tmp_path, jpeg):
     skips = Weights(ModelSpec(f"{__name__}.Skips", input_size=16), 20, "none", "skips")
-    outcomes = TorchOutcomes(skips, smooth, CODEC, tmp_path, jpeg=jpeg, batch_size=10)
+    outcomes = torch_outcomes(ModelOnData(skips, smooth, jpeg), CODEC, tmp_path, batch_size=10)
     found = [outcomes.predict(i, (*INPUT, Crossing("stem", 32))) for i in range(SAMPLES)]
     model, frames = skips.load(), smooth.frames
     seen = frames if jpeg is None else jpeg.decode(jpeg.encode(frames))

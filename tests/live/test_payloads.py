@@ -11,7 +11,8 @@ from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.models import preprocess
 from coach_exp.learning.video import VideoDataset
 from coach_exp.learning.weights import Weights
-from coach_exp.live.outcomes import TorchOutcomes
+from coach_exp.live.model_answers import ModelOnData
+from coach_exp.live.outcomes import torch_outcomes
 from coach_exp.live.payloads import Payloads
 from coach_exp.profiling.capture import capture
 from coach_exp.quant.affine import UniformAffine
@@ -45,9 +46,10 @@ def test_the_input_crosses_as_outcomes_counts_and_feeds_it(
     labels = np.zeros(SAMPLES, np.int64)
     data = VideoDataset(given, labels, np.arange(SAMPLES), labels, ("only",))
     weights = Weights(SPEC, 20, "none", "branches")
-    outcomes = TorchOutcomes(weights, data, codec, tmp_path, jpeg=jpeg)
+    subject = ModelOnData(weights, data, jpeg)
+    outcomes = torch_outcomes(subject, codec, tmp_path)
     normalised = preprocess(given, SIDE).numpy()
-    fed, sizes = outcomes._transmitted(Crossing("input", bits), normalised, 0)
+    fed, sizes = outcomes._sending.received(Crossing("input", bits), normalised, 0)
     payloads = Payloads(codec, model.graph, jpeg, SIDE)
     for frame, expected, size in zip(given, fed, sizes, strict=True):
         payload = payloads.encode("input", frame, bits)

@@ -28,7 +28,8 @@ class Findings:
     `tables` are shown and written as one Markdown file, `figures` (matplotlib figures by the name
     of their file, without its ending) as PNG files, `data` as one JSON file. `notes` are sentences
     that belong under the tables, `metrics` numbers by which runs are compared, and `value` is the
-    one that a sweep may optimise.
+    one that a sweep may optimise. `broken` are rules that do not hold, in words: they fail the job,
+    once all of this is written.
     """
 
     name: str
@@ -38,3 +39,4 @@ class Findings:
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     value: float | None = None
+    broken: tuple[str, ...] = ()

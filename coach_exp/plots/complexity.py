@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coach_exp.plots.figures import COLOURS, GREY, PALE, new_figure
+from coach_exp.plots.figures import COLOURS, GREY, IDLE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def growths(
     _networks(right, network)
     for axes in (left, right):
         axes.set(xscale="log", yscale="log")
-        axes.grid(color=PALE, lw=0.8)
+        axes.grid(color=IDLE, lw=0.8)
         axes.set_axisbelow(True)
         axes.legend(loc="upper left", frameon=False, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coach_exp.network.trace import Trace
-from coach_exp.plots.figures import COLOURS, PALE, new_figure
+from coach_exp.plots.figures import COLOURS, IDLE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def belief_panels(every: Sequence[Believed]) -> "Figure":
 def _panel(axes: "Axes", each: Believed) -> None:
     starts_s, rates_bps = each.trace.steps(each.until_s)
     edges_s = np.append(starts_s, each.until_s)
-    axes.stairs(rates_bps / 1e6, edges_s, fill=True, color=PALE)
+    axes.stairs(rates_bps / 1e6, edges_s, fill=True, color=IDLE)
     for k, (name, (decided_s, estimated_bps)) in enumerate(each.estimates.items()):
         axes.step(
             decided_s,

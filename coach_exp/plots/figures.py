@@ -25,7 +25,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F
 _LINES = (*COLOURS[:6], "#000000")  # yellow is too pale for a line
 _DASHES = ("-", "--", "-.", ":")
 _LIGHT = {"#E69F00", "#56B4E9", "#F0E442"}
-PALE, GREY = "#E4E4E4", "#6A6A6A"  # of areas, and of what stands back
+IDLE, GREY = "#E4E4E4", "#6A6A6A"
 _LANE = 0.72  # height of a lane
 
 
@@ -83,7 +83,7 @@ def _lanes(
     """
     width = scale * (until_s - begin_s)
     for lane, resource in enumerate(RESOURCES):
-        axes.barh(lane, width, height=_LANE, color=PALE, zorder=1)
+        axes.barh(lane, width, height=_LANE, color=IDLE, zorder=1)
         from_s, to_s, busy_s = (
             records.columns[f"{resource}_{what}_s"][rows] for what in ("start", "end", "busy")
         )
@@ -151,7 +151,7 @@ def shade_bandwidth(axes: "Axes", trace: Trace, until_s: float) -> "Axes":
     right = axes.twinx()
     starts_s, rates_bps = trace.steps(until_s)
     edges_s = np.append(starts_s, until_s)
-    right.stairs(rates_bps / 1e6, edges_s, fill=True, color=PALE)
+    right.stairs(rates_bps / 1e6, edges_s, fill=True, color=IDLE)
     right.set_ylabel("bandwidth (Mbps)", color=GREY)
     right.tick_params(axis="y", colors=GREY)
     right.set_ylim(0, 1.1 * float(rates_bps.max()) / 1e6)

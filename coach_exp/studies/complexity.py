@@ -265,7 +265,7 @@ class Complexity:
     def _words(self, fitted: Fits, skipped: Sequence[str]) -> Iterator[str]:
         if skipped:
             yield (
-                f"– : exhaustive search skipped, more than study.limit = {self.limit:,} cuts "
+                f"– : exhaustive search skipped, more than limit = {self.limit:,} cuts "
                 f"({', '.join(skipped)})"
             )
         yield (

@@ -107,7 +107,7 @@ def real_cases(folder: Path, bin_s: float) -> tuple[list[Case], dict[str, str]]:
     ConfigError where there is no folder, or no trace in it.
     """
     if not folder.is_dir():
-        raise ConfigError(f"study.traces = {folder}: is no folder; give one that holds trace files")
+        raise ConfigError(f"traces = {folder}: is no folder; give one that holds trace files")
     found: list[Case] = []
     left_out: dict[str, str] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -120,7 +120,7 @@ def real_cases(folder: Path, bin_s: float) -> tuple[list[Case], dict[str, str]]:
         family = str(path.parent.relative_to(folder)) if path.parent != folder else folder.name
         found.append(Case(family, name, trace, trace.period_s))
     if not found:
-        raise ConfigError(f"study.traces = {folder}: holds no trace file")
+        raise ConfigError(f"traces = {folder}: holds no trace file")
     return found, left_out
 
 

@@ -99,7 +99,7 @@ class Exits:
         """The value is the share of the tasks that exit at the last threshold. Raises ConfigError
         where the model has no trained weights."""
         if not parts.trained:
-            raise ConfigError("experiment=exits asks exit heads; use weights other than none")
+            raise ConfigError("this study asks exit heads; use weights other than none")
         graph = parts.graph
         heads = exit_places(graph, self.count)
         answers = Answers.of(parts.answers("stream").with_exits(heads), heads)

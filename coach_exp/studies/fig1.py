@@ -68,7 +68,7 @@ def cut_layer(graph: LayerGraph, cut: str | None, depth: float) -> str:
         return graph[cut].name
     places = boundaries(graph, len(graph))
     if not places:
-        raise ConfigError("study fig1: no single tensor crosses anywhere inside this model")
+        raise ConfigError("no single tensor crosses anywhere inside this model")
     wanted = depth * (len(graph) - 1)
     return graph.layers[min(places, key=lambda place: abs(place - wanted))].name
 
@@ -144,7 +144,7 @@ class Fig1:
         few for t-SNE."""
         if not parts.trained:
             raise ConfigError(
-                "study fig1 shows what a trained model makes of its data, and this one has no "
+                "this study shows what a trained model makes of its data, and this one has no "
                 "weights that mean something; use a torch model and weights=train, hub or a "
                 "checkpoint"
             )
@@ -196,8 +196,8 @@ class Fig1:
         shown = whole_videos(videos, self.frames, self.seed)
         if len(shown) <= self.perplexity:
             raise ConfigError(
-                f"study.frames = {self.frames}: {len(shown)} of {len(videos)} frames are shown, in "
-                f"whole videos, and study.perplexity = {self.perplexity:g} asks more than that; "
+                f"frames = {self.frames}: {len(shown)} of {len(videos)} frames are shown, in "
+                f"whole videos, and perplexity = {self.perplexity:g} asks more than that; "
                 "raise the one or lower the other"
             )
         return shown

@@ -24,7 +24,7 @@ def need_proc() -> None:
     """Raises ConfigError where there is no /proc."""
     if not PROC.joinpath("self", "status").exists():
         raise ConfigError(
-            f"experiment=soak reads memory, threads and files from /proc, and {sys.platform} has "
+            f"a soak reads memory, threads and files from /proc, and {sys.platform} has "
             "none; run it on Linux"
         )
 

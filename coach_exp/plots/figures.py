@@ -25,7 +25,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F
 _LINES = (*COLOURS[:6], "#000000")  # yellow is too pale for a line
 _DASHES = ("-", "--", "-.", ":")
 _LIGHT = {"#E69F00", "#56B4E9", "#F0E442"}
-_IDLE, _GREY = "#E4E4E4", "#6A6A6A"
+IDLE, GREY = "#E4E4E4", "#6A6A6A"
 _LANE = 0.72  # height of a lane
 
 
@@ -50,10 +50,8 @@ def gantt(records: Records, path: Path, tasks: int = 20, title: str = "") -> Non
     save_figure(figure, path)
 
 
-def gantt_charts(
-    runs: Mapping[str, Records], path: Path, unit: str = "s", caption: str = ""
-) -> None:
-    """Draw whole runs below one another on one time axis of seconds called `unit`, each under its
+def gantt_charts(runs: Mapping[str, Records], unit: str = "s", caption: str = "") -> "Figure":
+    """Whole runs below one another on one time axis of seconds called `unit`, each under its
     title. An idle share is that of its own run's duration, which is where the grey ends.
     """
     figure = new_figure(10, 1.75 * len(runs) + 0.9)
@@ -62,14 +60,14 @@ def gantt_charts(
         shown = np.flatnonzero(~records.dropped.astype(bool))
         _lanes(axes, records, shown, 0.0, float(records.finish_s[shown].max()), 1.0)
         axes.set_title(title, loc="left", fontsize=11)
-        axes.spines[["right"]].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
     last = charts[-1]
     last.set_xlim(0, max(float(np.nanmax(records.finish_s)) for records in runs.values()))
     last.set_xlabel(f"time ({unit})")
     if caption:
         wrapped = "\n".join(fill(line, 140) for line in caption.splitlines())
-        figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=9, color=_GREY)
-    save_figure(figure, path)
+        figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=9, color=GREY)
+    return figure
 
 
 def _lanes(
@@ -85,7 +83,7 @@ def _lanes(
     """
     width = scale * (until_s - begin_s)
     for lane, resource in enumerate(RESOURCES):
-        axes.barh(lane, width, height=_LANE, color=_IDLE, zorder=1)
+        axes.barh(lane, width, height=_LANE, color=IDLE, zorder=1)
         from_s, to_s, busy_s = (
             records.columns[f"{resource}_{what}_s"][rows] for what in ("start", "end", "busy")
         )
@@ -153,9 +151,9 @@ def shade_bandwidth(axes: "Axes", trace: Trace, until_s: float) -> "Axes":
     right = axes.twinx()
     starts_s, rates_bps = trace.steps(until_s)
     edges_s = np.append(starts_s, until_s)
-    right.stairs(rates_bps / 1e6, edges_s, fill=True, color=_IDLE)
-    right.set_ylabel("bandwidth (Mbps)", color=_GREY)
-    right.tick_params(axis="y", colors=_GREY)
+    right.stairs(rates_bps / 1e6, edges_s, fill=True, color=IDLE)
+    right.set_ylabel("bandwidth (Mbps)", color=GREY)
+    right.tick_params(axis="y", colors=GREY)
     right.set_ylim(0, 1.1 * float(rates_bps.max()) / 1e6)
     levels = np.unique(rates_bps) / 1e6
     if len(levels) <= 6:

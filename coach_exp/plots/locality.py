@@ -1,18 +1,17 @@
 """Pictures of the two localities of task features (the form of the paper's Fig. 1).
 
-In: t-SNE coordinates and what is known of each frame. Out: PNG files. (a) is a line of coloured
+In: t-SNE coordinates and what is known of each frame. Out: figures. (a) is a line of coloured
 bars, (b) points in the plane.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.plots.figures import new_figure, save_figure
+from coach_exp.plots.figures import COLOURS, GREY, new_figure
 from coach_exp.results.metrics import Estimate
 
 if TYPE_CHECKING:
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 ROW = 400  # most frames in one row of a colour line
 _COLOURS = "viridis"  # its lightness alone tells the order: readable without colour vision
 _LIGHTEST = 0.92  # the end of the scale would be too pale on white
-_NEVER = "#D55E00"
-_GREY = "#6A6A6A"
+_NEVER = COLOURS[4]
 
 
 def colour_lines(
@@ -31,10 +29,9 @@ def colour_lines(
     shuffled: NDArray[np.int64],
     labels: NDArray[np.int64],
     videos: NDArray[np.int64],
-    path: Path,
     caption: str,
-) -> None:
-    """Draw one bar per frame, in stream order and below in the order `shuffled`, wrapped into rows
+) -> "Figure":
+    """One bar per frame, in stream order and below in the order `shuffled`, wrapped into rows
     of equal length; `colours` lie in 0 … 1. A short tick above a bar begins a video, a long one a
     label. [n] each.
     """
@@ -57,7 +54,7 @@ def colour_lines(
     bar.set_label("t-SNE to one dimension (similar colour: similar feature)")
     bar.set_ticks([])
     _caption(figure, caption)
-    save_figure(figure, path)
+    return figure
 
 
 def _line(axes: "Axes", colours: NDArray[np.floating], width: int) -> Any:
@@ -78,7 +75,7 @@ def _line(axes: "Axes", colours: NDArray[np.floating], width: int) -> Any:
     axes.set(xlim=(0, width), ylim=(len(firsts) - 0.2, -0.32))
     axes.set_yticks([row + 0.35 for row in range(len(firsts))], [str(first) for first in firsts])
     axes.tick_params(axis="y", length=0)
-    axes.spines[["left", "right", "bottom"]].set_visible(False)
+    axes.spines[["left", "right", "top", "bottom"]].set_visible(False)
     return image
 
 
@@ -91,28 +88,29 @@ def _ticks(axes: "Axes", frames: NDArray[np.int64], width: int, height: float) -
 def precision_map(
     points: NDArray[np.floating],
     bits: NDArray[np.int64],
-    most: int,
+    max_bits: int,
     centres: NDArray[np.floating],
-    panels: Sequence[tuple[str, Sequence[tuple[int, Estimate]]]],
-    path: Path,
+    panels: Mapping[str, Sequence[tuple[int, Estimate]]],
     caption: str,
-) -> None:
-    """Draw frames [n, 2] coloured by their fewest bits (above `most`: a cross) and the semantic
+) -> "Figure":
+    """Frames [n, 2] coloured by their fewest bits (above `max_bits`: a cross) and the semantic
     centres [labels, 2]; beside them one panel for each named list of (bits, mean with interval).
     """
     figure = new_figure(10, 6.0)
     grid = figure.add_gridspec(len(panels), 2, width_ratios=[3.1, 1])
     axes = figure.add_subplot(grid[:, 0])
     present = np.unique(bits)
-    palette = _palette({b for _, means in panels for b, _ in means} | set(present.tolist()), most)
+    palette = _palette(
+        {b for means in panels.values() for b, _ in means} | set(present.tolist()), max_bits
+    )
     for value in present.tolist():
         own = points[bits == value]
-        name = f"{bits_name(value, most)} bits ({len(own)})"
+        name = f"{bits_name(value, max_bits)} bits ({len(own)})"
         axes.scatter(
             own[:, 0],
             own[:, 1],
-            s=_size(value, int(present[0]), most),
-            marker="o" if value <= most else "X",
+            s=_size(value, int(present[0]), max_bits),
+            marker="o" if value <= max_bits else "X",
             color=palette[value],
             edgecolor="white",
             lw=0 if value == present[0] else 0.5,
@@ -139,28 +137,28 @@ def precision_map(
     )
     axes.set(xticks=[], yticks=[])
     axes.set_title("t-SNE to two dimensions", loc="left", fontsize=11)
-    axes.spines[["left", "right", "bottom"]].set_visible(False)
-    for place, (name, means) in enumerate(panels):
-        _means(figure.add_subplot(grid[place, 1]), name, means, palette, most)
+    axes.spines[["left", "right", "top", "bottom"]].set_visible(False)
+    for place, (name, means) in enumerate(panels.items()):
+        _means(figure.add_subplot(grid[place, 1]), name, means, palette, max_bits)
     _caption(figure, caption)
-    save_figure(figure, path)
+    return figure
 
 
-def _size(bits: int, fewest: int, most: int) -> int:
+def _size(bits: int, fewest: int, max_bits: int) -> int:
     """The many that need little stay in the background; crosses cover less of their square."""
-    if bits > most:
+    if bits > max_bits:
         return 60
     return 14 if bits == fewest else 30
 
 
-def _palette(present: set[int], most: int) -> dict[int, Any]:
+def _palette(present: set[int], max_bits: int) -> dict[int, Any]:
     """Colours of the widths there are, the more bits the darker."""
     from matplotlib import colormaps
 
-    widths = sorted(value for value in present if value <= most)
+    widths = sorted(value for value in present if value <= max_bits)
     spread = np.linspace(_LIGHTEST, 0.0, len(widths)) if len(widths) > 1 else np.array([0.5])
     colours = {value: colormaps[_COLOURS](x) for value, x in zip(widths, spread, strict=True)}
-    return colours | {most + 1: _NEVER}
+    return colours | {max_bits + 1: _NEVER}
 
 
 def _means(
@@ -168,31 +166,31 @@ def _means(
     name: str,
     means: Sequence[tuple[int, Estimate]],
     palette: dict[int, Any],
-    most: int,
+    max_bits: int,
 ) -> None:
     """Mean and interval of each group, side by side; hollow where there is no interval."""
     for place, (bits, each) in enumerate(means):
-        colour, marker = palette[bits], "o" if bits <= most else "X"
+        colour, marker = palette[bits], "o" if bits <= max_bits else "X"
         if each.lo is None or each.hi is None:
             axes.plot(place, each.value, marker, ms=8, mfc="white", mec=colour, mew=1.8)
             continue
-        axes.plot([place, place], [each.lo, each.hi], color=_GREY, lw=1.2, zorder=1)
+        axes.plot([place, place], [each.lo, each.hi], color=GREY, lw=1.2, zorder=1)
         axes.plot(place, each.value, marker, ms=8, mfc=colour, mec="black", mew=0.6)
-    axes.set_xticks(range(len(means)), [bits_name(bits, most) for bits, _ in means])
+    axes.set_xticks(range(len(means)), [bits_name(bits, max_bits) for bits, _ in means])
     axes.margins(x=0.12)
     axes.set_xlabel("fewest bits")
     axes.set_title(name, loc="left", fontsize=10)
-    axes.spines[["right"]].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def bits_name(bits: int, most: int) -> str:
+def bits_name(bits: int, max_bits: int) -> str:
     """The fewest bits in words.
 
     >>> bits_name(3, 8), bits_name(9, 8)
     ('3', '> 8')
     """
-    return str(bits) if bits <= most else f"> {most}"
+    return str(bits) if bits <= max_bits else f"> {max_bits}"
 
 
 def _caption(figure: "Figure", caption: str) -> None:
-    figure.supxlabel(fill(caption, 140), x=0.01, ha="left", fontsize=9, color=_GREY)
+    figure.supxlabel(fill(caption, 140), x=0.01, ha="left", fontsize=9, color=GREY)

@@ -11,6 +11,7 @@ from math import exp, log
 
 from coach_exp.profiling.device import DeviceSpec, analytic
 from coach_exp.profiling.devices import Analytic, packaged_device
+from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
 
 SPECS = (
@@ -83,10 +84,11 @@ PUBLISHED = (
 )
 
 
-def spec(name: str) -> DeviceSpec:
-    """The constants of `conf/device/<name>.yaml`."""
+def device_spec(name: str) -> DeviceSpec:
+    """Returns the constants of `conf/device/<name>.yaml`. Raises ConfigError where it has none."""
     device = packaged_device(name)
-    assert isinstance(device, Analytic)
+    if not isinstance(device, Analytic):
+        raise ConfigError(f"device = {name}: has no constants; choose an analytic one, such as nx")
     return device.spec
 
 
@@ -103,7 +105,7 @@ def log_ratios(name: str, spec: DeviceSpec) -> list[float]:
 
 def tables() -> str:
     """Predicted against published, the fit of each spec, and the paper's two models: Markdown."""
-    specs = {name: spec(name) for name in SPECS}
+    specs = {name: device_spec(name) for name in SPECS}
     against = [
         (
             *(row.spec, row.model, f"{1e3 * row.latency_s:.4g}"),

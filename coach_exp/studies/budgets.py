@@ -2,9 +2,10 @@
 calibration and stream, at several depths.
 
 In: a trained model and its data. Out: for each depth, budget and limit how often the loss on the
-stream exceeded the limit, tested binomially, with the exits kept; `budgets.json`, `budgets.md` and
-`budgets.png`. Centres stay where calibration put them (`update = none`), since no budget speaks of
-centres that move, and every task that may be sent with fewer bits is sent with the fewest.
+stream exceeded the limit, tested binomially, with the exits kept; what can be certified at all; a
+picture of every draw. Centres stay where calibration put them (`update = none`), since no budget
+speaks of centres that move, and every task that may be sent with fewer bits is sent with the
+fewest.
 
 The loss that counts is the one the budget limits: `paper` and `guarantee` against the plan without
 an online part, `joint` against the uncut model. The other one stands beside it.
@@ -14,11 +15,9 @@ others, which strays around it, and the draws share one pool of videos. The bino
 draws as independent, so its p-value is a guide, not a proof.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,9 @@ from scipy.stats import binomtest
 from coach_exp.online.budgets import Evidence, Limits, answers_right, min_certificate, thresholds
 from coach_exp.online.calibration import Ladder, centres_of, evidence_of
 from coach_exp.pipeline.parts import Parts
-from coach_exp.plots.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.budgets import Column, loss_panels
+from coach_exp.results.findings import Findings, Table
 from coach_exp.results.progress import Display
-from coach_exp.results.tables import markdown, text_table
-from coach_exp.studies.settings import StudySettings
 from coach_exp.studies.split_draws import Draw, Draws, depths, planned
 from coach_exp.types.method import Problem
 from coach_exp.types.online import Budget
@@ -39,20 +37,6 @@ from coach_exp.types.online import Budget
 Points = Annotated[float, Field(gt=0, lt=100)]
 Several = Annotated[tuple[Points, ...], Field(min_length=1)]
 RESAMPLES = 2000  # of the videos, for an interval
-
-
-class Settings(StudySettings):
-    """How much is tried: `depths` cuts, `draws` divisions of the videos, and the limits ε of each
-    budget in percentage points."""
-
-    kind: Literal["budgets"] = "budgets"
-    depths: PositiveInt = 4
-    draws: PositiveInt = 100
-    limits: Mapping[Budget, Several] = Field(min_length=1)
-    delta: float = Field(0.1, gt=0, lt=1)
-    exits: bool = True
-    adjust: bool = True
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,34 +72,71 @@ class Row:
         return outcome.uncut_loss_points if self.budget == "joint" else outcome.loss_points
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display, parts: Parts) -> float:
-    """Run the study; returns the largest share of draws in which `guarantee` was broken."""
-    wanted = Settings.read(settings)
-    rows: list[Row] = []
-    least: list[list[str]] = []
-    base = parts.problem(parts.trace())
-    draws = list(Draws.of(parts, wanted.draws, wanted.seed))
-    places = depths(base.graph, wanted.depths)
-    for layer, depth in places.items():
-        pairs = []
-        for each in draws:
-            pairs.append(_evidence(each, base, layer))
-            done = list(places).index(layer) * len(draws) + len(pairs)
-            display.progress(f"cut behind {layer}", done, len(places) * len(draws))
-        rows += _rows(wanted, layer, depth, pairs)
-        least.append(_certifiable(wanted, layer, depth, [calib for calib, _ in pairs]))
-    cells = [_cells(row, wanted.delta) for row in rows]
-    (directory / "budgets.md").write_text(
-        markdown(_heads(wanted.delta), cells) + "\n" + markdown(MIN_HEADS, least)
-    )
-    content = json.dumps([_json(row) for row in rows], indent=1)
-    (directory / "budgets.json").write_text(content + "\n")
-    draw(rows, directory / "budgets.png")
-    title = f"the loss on other videos, {wanted.draws} draws"
-    display.say(text_table(title, _heads(wanted.delta), cells))
-    display.say(text_table("what can be certified, medians over draws", MIN_HEADS, least))
-    guaranteed = [row.breaks / len(row.outcomes) for row in rows if row.budget == "guarantee"]
-    return max(guaranteed, default=0.0)
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """How much is tried: `depths` cuts, `draws` divisions of the videos, and the limits ε of each
+    budget in percentage points; `delta` is the probability with which `guarantee` may exceed its
+    own."""
+
+    limits: Annotated[Mapping[Budget, Several], Field(min_length=1)]
+    depths: PositiveInt = 4
+    draws: PositiveInt = 100
+    delta: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    exits: bool = True
+    adjust: bool = True
+    seed: int = 0
+
+    def __call__(self, parts: Parts, display: Display) -> Findings:
+        """The value is the largest share of draws in which `guarantee` was broken."""
+        rows: list[Row] = []
+        certifiable: list[list[str]] = []
+        base = parts.problem(parts.trace())
+        draws = list(Draws.of(parts, self.draws, self.seed))
+        places = depths(base.graph, self.depths)
+        for number, (layer, depth) in enumerate(places.items()):
+            pairs = []
+            for each in draws:
+                pairs.append(_evidence(each, base, layer))
+                done = number * len(draws) + len(pairs)
+                display.progress(f"cut behind {layer}", done, len(places) * len(draws))
+            rows += self._rows(layer, depth, pairs)
+            known = self._certifiable([calib for calib, _ in pairs])
+            certifiable.append([layer, _percent(depth), *known])
+        title = f"the loss on other videos, {self.draws} draws"
+        cells = [_cells(row, self.delta) for row in rows]
+        guaranteed = [row.breaks / len(row.outcomes) for row in rows if row.budget == "guarantee"]
+        return Findings(
+            name="budgets",
+            tables=(
+                Table(title, _heads(self.delta), cells),
+                Table("what can be certified, medians over draws", MIN_HEADS, certifiable),
+            ),
+            figures={"budgets": loss_panels(_panels(rows))},
+            data={"rows": [_json(row) for row in rows]},
+            value=max(guaranteed, default=0.0),
+        )
+
+    def _rows(
+        self, layer: str, depth: float, pairs: Sequence[tuple[Evidence, Evidence]]
+    ) -> Iterator[Row]:
+        """Every budget and limit at one depth."""
+        for budget, limits in self.limits.items():
+            for points in limits:
+                asked = Limits(budget, points / 100, self.delta, self.exits, self.adjust)
+                found = [judged(calib, stream, asked) for calib, stream in pairs]
+                yield Row(layer, depth, budget, 100 * asked.loss, found)
+
+    def _certifiable(self, calibrations: Sequence[Evidence]) -> list[str]:
+        """How many videos calibrate, the smallest limit at which anything can be certified, and the
+        exits it keeps: medians."""
+        limits = Limits("guarantee", 1.0, self.delta, self.exits, self.adjust)
+        found = [min_certificate(calib, limits) for calib in calibrations]
+        known = np.array([(e.limit_points, e.exit_share) for e in found if e is not None])
+        videos = np.median([len(np.unique(calib.video)) for calib in calibrations])
+        if not len(known):
+            return [f"{videos:.0f}", "–", "–"]
+        points, share = np.median(known, axis=0)
+        return [f"{videos:.0f}", f"{points:.2f}", f"{100 * share:.1f}"]
 
 
 def _evidence(each: Draw, base: Problem, layer: str) -> tuple[Evidence, Evidence]:
@@ -128,20 +149,6 @@ def _evidence(each: Draw, base: Problem, layer: str) -> tuple[Evidence, Evidence
         evidence_of(part, plan, steps, centres, each.centres) for part in (each.calib, each.stream)
     )
     return calib, stream
-
-
-def _limits(wanted: Settings) -> Iterator[Limits]:
-    for budget, limits in wanted.limits.items():
-        for points in limits:
-            yield Limits(budget, points / 100, wanted.delta, wanted.exits, wanted.adjust)
-
-
-def _rows(
-    wanted: Settings, layer: str, depth: float, pairs: Sequence[tuple[Evidence, Evidence]]
-) -> Iterator[Row]:
-    for limits in _limits(wanted):
-        found = [judged(calib, stream, limits) for calib, stream in pairs]
-        yield Row(layer, depth, limits.budget, 100 * limits.loss, found)
 
 
 def judged(calib: Evidence, stream: Evidence, limits: Limits) -> Outcome:
@@ -181,12 +188,10 @@ def loss_interval(outcomes: Sequence[Outcome], seed: int = 0) -> tuple[float, fl
 MIN_HEADS = ("cut behind", "depth %", "calibration videos", "smallest ε, points", "exits kept %")
 
 
-def _heads(delta: float) -> tuple[str, ...]:
-    return (
-        *("cut behind", "depth %", "budget", "ε points", "exits %"),
-        *("loss against the plan", "loss against uncut"),
-        *("draws beyond ε %", f"p (≤ {100 * delta:g} %)"),
-    )
+def _heads(delta: float) -> list[str]:
+    heads = ["cut behind", "depth %", "budget", "ε points", "exits %"]
+    heads += ["loss against the plan", "loss against uncut"]
+    return [*heads, "draws beyond ε %", f"p (≤ {100 * delta:g} %)"]
 
 
 def _cells(row: Row, delta: float) -> list[str]:
@@ -196,28 +201,16 @@ def _cells(row: Row, delta: float) -> list[str]:
     value, low, high = loss_interval(row.outcomes)
     uncut = float(np.mean([each.uncut_loss_points for each in row.outcomes]))
     return [
-        *(row.layer, f"{100 * row.depth:.0f}", row.budget, f"{row.limit_points:g}"),
+        row.layer,
+        _percent(row.depth),
+        row.budget,
+        f"{row.limit_points:g}",
         f"{100 * np.mean([each.exit_share for each in row.outcomes]):.1f}",
         f"{value:z.2f} [{low:z.2f}, {high:z.2f}]",
         f"{uncut:z.2f}",
         f"{100 * row.breaks / count:.0f} [{100 * exact.low:.0f}, {100 * exact.high:.0f}]",
         f"{test.pvalue:.2g}",
     ]
-
-
-def _certifiable(
-    wanted: Settings, layer: str, depth: float, calibrations: Sequence[Evidence]
-) -> list[str]:
-    """The smallest limit at which anything can be certified, and the exits it keeps: medians."""
-    limits = Limits("guarantee", 1.0, wanted.delta, wanted.exits, wanted.adjust)
-    found = [min_certificate(calib, limits) for calib in calibrations]
-    known = np.array([(each.limit_points, each.exit_share) for each in found if each is not None])
-    videos = np.median([len(np.unique(calib.video)) for calib in calibrations])
-    row = [layer, f"{100 * depth:.0f}", f"{videos:.0f}"]
-    if not len(known):
-        return [*row, "–", "–"]
-    points, share = np.median(known, axis=0)
-    return [*row, f"{points:.2f}", f"{100 * share:.1f}"]
 
 
 def _json(row: Row) -> dict[str, Any]:
@@ -238,24 +231,15 @@ def _json(row: Row) -> dict[str, Any]:
     }
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """The limited loss of every draw: a panel for each depth, a column for each budget and limit,
-    the limit as a bar across it."""
-    layers = list(dict.fromkeys(row.layer for row in rows))
-    figure = new_figure(3.4 * len(layers) + 1, 4.2)
-    panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
-    rng = np.random.default_rng(0)
-    for axes, layer in zip(panels, layers, strict=True):
-        own = [row for row in rows if row.layer == layer]
-        for k, row in enumerate(own):
-            values = [row.limited(each) for each in row.outcomes]
-            jitter = k + rng.uniform(-0.25, 0.25, len(values))
-            colour = COLOURS[("paper", "joint", "guarantee").index(row.budget)]
-            axes.plot(jitter, values, ".", color=colour, ms=4, alpha=0.6)
-            axes.plot([k - 0.4, k + 0.4], [row.limit_points] * 2, color="black", lw=1.5)
-        labels = [f"{row.budget}\n{row.limit_points:g}" for row in own]
-        axes.set_xticks(range(len(own)), labels, fontsize=8)
-        axes.set_title(f"{layer} ({100 * own[0].depth:.0f} %)", fontsize=10, loc="left")
-        axes.spines[["right"]].set_visible(False)
-    panels[0].set_ylabel("accuracy lost on other videos (points)")
-    save_figure(figure, path)
+def _panels(rows: Sequence[Row]) -> dict[str, list[Column]]:
+    """The limited losses of each depth, under its title."""
+    panels: dict[str, list[Column]] = {}
+    for row in rows:
+        losses = [row.limited(each) for each in row.outcomes]
+        title = f"{row.layer} ({_percent(row.depth)} %)"
+        panels.setdefault(title, []).append(Column(row.budget, row.limit_points, losses))
+    return panels
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"

@@ -1,21 +1,19 @@
 """How the effort of planning grows with the network (paper, Section III-B: O(cn) evaluations for a
 virtual block of n branches of c layers, against O(c^n) for trying every cut).
 
-In: sizes. Out: tables, `complexity.json`, and `complexity.png` with evaluations of one block on the
-left and planning time against the layers of a whole network on the right. Every figure is a median
-over random problems. Their times are such that no bound spares the search its work: in a block end,
+In: sizes. Out: evaluations of one block, and planning time against the layers of a whole network,
+as tables and drawn, and the exponents with which they grow. Every number is a median over random
+problems. Their times are such that no bound spares the search its work: in a block end,
 cloud and link are busy about equally long when the cut is in the middle; in a network the tensors
 are small, where the bound under a block's objective is loose.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,33 +22,19 @@ from pydantic import PositiveInt
 from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
-from coach_exp.plots.figures import COLOURS, new_figure
+from coach_exp.plots.complexity import Growth, growths
+from coach_exp.results.findings import Findings, Table
 from coach_exp.results.progress import Display
 from coach_exp.studies.random_graphs import Inputs, problem
-from coach_exp.studies.settings import StudySettings
 from coach_exp.types.method import Problem
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from rich.table import Table
+    from matplotlib.figure import Figure
 
 MOVES: tuple[Moves, ...] = ("one", "two")
+SEARCHES = (*(f"moves={moves}" for moves in MOVES), "exhaustive")
 OBJECTIVES: tuple[ObjectiveName, ...] = ("paper", "bottleneck", "latency")
 NETWORK_BRANCHES = (3, 6, 6, 4)  # layers of the branches of each block of a network
-
-
-class Settings(StudySettings):
-    """`branches`, `layers`: of one block, every pair is planned; `limit`: cuts up to which the
-    exhaustive search runs; `totals`: layers of networks; `large`: (branches, layers) of one large
-    block, none to leave it out; `seeds`: problems per point."""
-
-    kind: Literal["complexity"] = "complexity"
-    branches: tuple[PositiveInt, ...] = (1, 2, 3, 4, 5, 6)
-    layers: tuple[PositiveInt, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-    limit: PositiveInt = 20_000
-    totals: tuple[PositiveInt, ...] = (100, 1_000, 10_000, 100_000)
-    large: tuple[PositiveInt, PositiveInt] | None = (100, 100)
-    seeds: PositiveInt = 3
 
 
 # --- Measuring ------------------------------------------------------------------------------------
@@ -148,44 +132,13 @@ def cuts(branches: int, layers: int) -> int:
     return int((layers + 1) ** branches) + 1
 
 
-def measure(
-    settings: Settings, display: Display
-) -> tuple[list[Effort], list[Effort], list[Effort]]:
-    """Small blocks, networks, the large block."""
+@dataclass(frozen=True)
+class Efforts:
+    """Those of small blocks, of networks, and of one large block."""
 
-    rngs = [partial(np.random.default_rng, seed) for seed in range(settings.seeds)]
-
-    def small(branches: int, layers: int) -> list[Effort]:
-        drawn = [balanced_block(rng(), branches, layers) for rng in rngs]
-        planners = [Planner(moves=moves) for moves in MOVES]
-        if cuts(branches, layers) <= settings.limit:
-            planners.append(Planner(search="exhaustive"))
-        return [effort(planner, drawn, branches, layers) for planner in planners]
-
-    def whole(total: int) -> list[Effort]:
-        inputs = network(total)
-        blocks = (len(inputs) - 1) // (sum(NETWORK_BRANCHES) + 1)
-        drawn = [balanced(rng(), inputs, tensor_s=1.0) for rng in rngs]
-        return [effort(Planner(), drawn, blocks, len(inputs) - 1)]
-
-    def large(objective: ObjectiveName, branches: int, layers: int) -> list[Effort]:
-        drawn = balanced_block(rngs[0](), branches, layers)
-        return [effort(Planner(objective=objective), [drawn], branches, layers)]
-
-    Task = Callable[[], list[Effort]]
-    tasks: tuple[list[Task], list[Task], list[Task]] = (
-        [partial(small, n, c) for n in settings.branches for c in settings.layers],
-        [partial(whole, total) for total in settings.totals],
-        [partial(large, name, *settings.large) for name in OBJECTIVES] if settings.large else [],
-    )
-    done, count = 0, sum(map(len, tasks))
-    found: tuple[list[Effort], list[Effort], list[Effort]] = ([], [], [])
-    for kind, group in zip(tasks, found, strict=True):
-        for task in kind:
-            group.extend(task())
-            done += 1
-            display.progress("planning", done, count)
-    return found
+    blocks: list[Effort] = field(default_factory=list)
+    networks: list[Effort] = field(default_factory=list)
+    large: list[Effort] = field(default_factory=list)
 
 
 # --- Exponents ------------------------------------------------------------------------------------
@@ -230,146 +183,155 @@ def _slope(x: list[float], y: list[float]) -> float:
 # --- The study ------------------------------------------------------------------------------------
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
-    """Measure, fit and draw; returns the exponent p of the plain Algorithm 1. Raises ConfigError
-    naming wrong settings."""
-    checked = Settings.read(settings)
-    blocks, networks, large = measure(checked, display)
-    fitted = fits(blocks, networks)
-    display.say(_block_table(blocks))
-    skipped = [
-        f"{n}×{c}" for n in checked.branches for c in checked.layers if cuts(n, c) > checked.limit
-    ]
-    if skipped:
-        display.say(
-            f"– : exhaustive search skipped, more than study.limit = {checked.limit:,} cuts "
-            f"({', '.join(skipped)})"
+@dataclass(frozen=True, slots=True)
+class Complexity:
+    """`branches`, `layers`: of one block, every pair is planned; `limit`: cuts up to which the
+    exhaustive search runs; `totals`: layers of networks; `large`: (branches, layers) of one large
+    block, none to leave it out; `seeds`: problems per point."""
+
+    branches: tuple[PositiveInt, ...] = (1, 2, 3, 4, 5, 6)
+    layers: tuple[PositiveInt, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    limit: PositiveInt = 20_000
+    totals: tuple[PositiveInt, ...] = (100, 1_000, 10_000, 100_000)
+    large: tuple[PositiveInt, PositiveInt] | None = (100, 100)
+    seeds: PositiveInt = 3
+
+    def __call__(self, parts: Parts, display: Display) -> Findings:
+        """The value is the exponent p of the plain Algorithm 1. The parts are not asked."""
+        found = self._measured(display)
+        fitted = fits(found.blocks, found.networks)
+        pairs = [(n, c) for n in self.branches for c in self.layers]
+        skipped = [f"{n}×{c}" for n, c in pairs if cuts(n, c) > self.limit]
+        tables = [
+            Table("One block, objective paper", BLOCK_HEADS, _block_rows(found.blocks)),
+            _size_table("Networks of blocks in a row, moves=two", "blocks", found.networks),
+        ]
+        if found.large:
+            tables.append(_size_table("One large block, moves=two", "branches", found.large))
+        return Findings(
+            name="complexity",
+            tables=tuple(tables),
+            figures={"complexity": _drawn(found, fitted)},
+            data={
+                "settings": asdict(self),
+                "fits": asdict(fitted),
+                "exhaustive_skipped": skipped,
+                **asdict(found),
+            },
+            notes=tuple(self._words(fitted, skipped)),
+            value=fitted.one_move,
         )
-    display.say(_size_table("Networks of blocks in a row, moves=two", "blocks", networks))
-    if large:
-        display.say(_size_table("One large block, moves=two", "branches", large))
-    display.say(
-        f"evaluations of a block of n branches of c layers: (c·n)^{fitted.one_move:.2f} with "
-        f"moves=one, (c·n)^{fitted.two_moves:.2f} with moves=two, c^({fitted.exhaustive:.2f}·n) "
-        f"exhaustive; planning time of a network: layers^{fitted.network_time:.2f}"
-    )
-    written = {
-        "settings": checked.model_dump(),
-        "fits": asdict(fitted),
-        "exhaustive_skipped": skipped,
-        **{
-            name: [asdict(each) for each in group]
-            for name, group in (("blocks", blocks), ("networks", networks), ("large", large))
-        },
-    }
-    (directory / "complexity.json").write_text(json.dumps(written, indent=2) + "\n")
-    draw(blocks, networks, fitted, directory / "complexity.png")
-    return fitted.one_move
+
+    def _measured(self, display: Display) -> Efforts:
+        """Plan everything, one size after the other."""
+        blocks = [partial(self._block, n, c) for n in self.branches for c in self.layers]
+        networks = [partial(self._network, total) for total in self.totals]
+        large: list[Callable[[], list[Effort]]] = []
+        if self.large:
+            large = [partial(self._large, objective, *self.large) for objective in OBJECTIVES]
+        found = Efforts()
+        done, count = 0, len(blocks) + len(networks) + len(large)
+        for tasks, group in (
+            (blocks, found.blocks),
+            (networks, found.networks),
+            (large, found.large),
+        ):
+            for task in tasks:
+                group.extend(task())
+                done += 1
+                display.progress("planning", done, count)
+        return found
+
+    def _rngs(self) -> Iterator[np.random.Generator]:
+        return (np.random.default_rng(seed) for seed in range(self.seeds))
+
+    def _block(self, branches: int, layers: int) -> list[Effort]:
+        drawn = [balanced_block(rng, branches, layers) for rng in self._rngs()]
+        planners = [Planner(moves=moves) for moves in MOVES]
+        if cuts(branches, layers) <= self.limit:
+            planners.append(Planner(search="exhaustive"))
+        return [effort(planner, drawn, branches, layers) for planner in planners]
+
+    def _network(self, total: int) -> list[Effort]:
+        inputs = network(total)
+        blocks = (len(inputs) - 1) // (sum(NETWORK_BRANCHES) + 1)
+        drawn = [balanced(rng, inputs, tensor_s=1.0) for rng in self._rngs()]
+        return [effort(Planner(), drawn, blocks, len(inputs) - 1)]
+
+    def _large(self, objective: ObjectiveName, branches: int, layers: int) -> list[Effort]:
+        drawn = balanced_block(next(self._rngs()), branches, layers)
+        return [effort(Planner(objective=objective), [drawn], branches, layers)]
+
+    def _words(self, fitted: Fits, skipped: Sequence[str]) -> Iterator[str]:
+        if skipped:
+            yield (
+                f"– : exhaustive search skipped, more than limit = {self.limit:,} cuts "
+                f"({', '.join(skipped)})"
+            )
+        yield (
+            f"evaluations of a block of n branches of c layers: (c·n)^{fitted.one_move:.2f} with "
+            f"moves=one, (c·n)^{fitted.two_moves:.2f} with moves=two, "
+            f"c^({fitted.exhaustive:.2f}·n) exhaustive; planning time of a network: "
+            f"layers^{fitted.network_time:.2f}"
+        )
 
 
-def _block_table(blocks: Sequence[Effort]) -> "Table":
+# --- What is shown --------------------------------------------------------------------------------
+
+BLOCK_HEADS = ("n × c", *(f"{s}\n{what}" for what in ("evaluations", "ms") for s in SEARCHES))
+
+
+def _block_rows(blocks: Sequence[Effort]) -> list[list[str]]:
     """A row per block: evaluations and milliseconds of each search."""
-    from rich import box
-    from rich.table import Table
-
-    made = Table(title="One block, objective paper", box=box.SIMPLE_HEAD, pad_edge=False)
-    searches = (*(f"moves={moves}" for moves in MOVES), "exhaustive")
-    for head in ("n × c", *(f"{s}\n{what}" for what in ("evaluations", "ms") for s in searches)):
-        made.add_column(head, justify="right")
     sizes = dict.fromkeys((each.branches, each.layers) for each in blocks)
     of = {(each.branches, each.layers, each.search): each for each in blocks}
+    rows = []
     for n, c in sizes:
-        found = [of.get((n, c, search)) for search in searches]
-        made.add_row(
-            f"{n} × {c}",
-            *(f"{each.evaluations:,.0f}" if each else "–" for each in found),
-            *(f"{1e3 * each.planning_s:.2f}" if each else "–" for each in found),
-        )
-    return made
+        found = [of.get((n, c, search)) for search in SEARCHES]
+        evaluations = [f"{each.evaluations:,.0f}" if each else "–" for each in found]
+        times = [f"{1e3 * each.planning_s:.2f}" if each else "–" for each in found]
+        rows.append([f"{n} × {c}", *evaluations, *times])
+    return rows
 
 
-def _size_table(title: str, what: str, rows: Sequence[Effort]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    made = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("objective", what, "layers", "evaluations", "s", "µs a layer"):
-        made.add_column(head, justify="right")
-    for each in rows:
+def _size_table(title: str, what: str, efforts: Sequence[Effort]) -> Table:
+    heads = ("objective", what, "layers", "evaluations", "s", "µs a layer")
+    rows = []
+    for each in efforts:
         layers = each.layers if what == "blocks" else each.branches * each.layers
-        made.add_row(
-            each.objective,
-            f"{each.branches:,}",
-            f"{layers:,}",
-            f"{each.evaluations:,.0f}",
-            f"{each.planning_s:.3g}",
-            f"{1e6 * each.planning_s / layers:.0f}",
+        rows.append(
+            [
+                each.objective,
+                f"{each.branches:,}",
+                f"{layers:,}",
+                f"{each.evaluations:,.0f}",
+                f"{each.planning_s:.3g}",
+                f"{1e6 * each.planning_s / layers:.0f}",
+            ]
         )
-    return made
+    return Table(title, heads, rows)
 
 
-# --- The picture ----------------------------------------------------------------------------------
-
-
-def draw(blocks: Sequence[Effort], networks: Sequence[Effort], fitted: Fits, path: Path) -> None:
+def _drawn(found: Efforts, fitted: Fits) -> "Figure":
     """Two panels: evaluations against the layers of one block, time against those of a network."""
-    figure = new_figure(10, 4.2)
-    left, right = figure.subplots(1, 2)
-    _draw_blocks(left, blocks, fitted)
-    _draw_networks(right, networks, fitted)
-    for axes in (left, right):
-        axes.set(xscale="log", yscale="log")
-        axes.grid(color="#E4E4E4", lw=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
 
+    def of(search: str, law: str, branches: int | None = None) -> Growth:
+        own = [each for each in found.blocks if each.search == search]
+        own = [each for each in own if branches is None or each.branches == branches]
+        layers = [each.branches * each.layers for each in own]
+        return Growth(law, layers, [each.evaluations for each in own])
 
-def _draw_blocks(axes: "Axes", blocks: Sequence[Effort], fitted: Fits) -> None:
-    """Divide and conquer as points; the exhaustive search as one line for each n."""
-    law = {
-        "moves=one": f"moves=one ~ (c·n)$^{{{fitted.one_move:.2f}}}$",
-        "moves=two": f"moves=two ~ (c·n)$^{{{fitted.two_moves:.2f}}}$",
-        "exhaustive": f"exhaustive ~ c$^{{{fitted.exhaustive:.2f}\\,n}}$",
-    }
-    for (search, label), colour, marker in zip(
-        law.items(), (COLOURS[0], COLOURS[2], COLOURS[4]), "osx", strict=True
-    ):
-        own = [each for each in blocks if each.search == search]
-        x, y = ([each.branches * each.layers for each in own], [each.evaluations for each in own])
-        axes.plot(x, y, marker, color=colour, ms=5, mfc="none", label=label)
-        if search != "exhaustive":
-            continue
-        for n in dict.fromkeys(each.branches for each in own):
-            line = [each for each in own if each.branches == n]
-            axes.plot(
-                [n * each.layers for each in line],
-                [each.evaluations for each in line],
-                color=colour,
-                lw=1,
-            )
-            axes.annotate(
-                f"n={n}",
-                (n * line[-1].layers, line[-1].evaluations),
-                xytext=(0, 5),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7,
-                color=colour,
-            )
-    axes.set(xlabel="layers of the block, c·n", ylabel="cuts evaluated")
-    axes.margins(y=0.08)
-    axes.set_title("One block of n branches of c layers", loc="left", fontsize=11)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
-
-
-def _draw_networks(axes: "Axes", networks: Sequence[Effort], fitted: Fits) -> None:
-    x, y = ([each.layers for each in networks], [each.planning_s for each in networks])
-    label = f"moves=two ~ layers$^{{{fitted.network_time:.2f}}}$"
-    axes.plot(x, y, "s-", color=COLOURS[2], mfc="none", lw=1.5, label=label)
-    if x:
-        linear = [y[0] * each / x[0] for each in x]
-        axes.plot(x, linear, "--", color="#6A6A6A", lw=1, label="linear")
-    axes.set(xlabel="layers of the network", ylabel="planning time (s)")
-    axes.set_title("Blocks in a row", loc="left", fontsize=11)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    tried = [each.branches for each in found.blocks if each.search == "exhaustive"]
+    return growths(
+        divided=[
+            of("moves=one", f"moves=one ~ (c·n)$^{{{fitted.one_move:.2f}}}$"),
+            of("moves=two", f"moves=two ~ (c·n)$^{{{fitted.two_moves:.2f}}}$"),
+        ],
+        exhaustive=of("exhaustive", f"exhaustive ~ c$^{{{fitted.exhaustive:.2f}\\,n}}$"),
+        branches={n: of("exhaustive", f"n={n}", n) for n in dict.fromkeys(tried)},
+        network=Growth(
+            f"moves=two ~ layers$^{{{fitted.network_time:.2f}}}$",
+            [each.layers for each in found.networks],
+            [each.planning_s for each in found.networks],
+        ),
+    )

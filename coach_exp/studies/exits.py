@@ -4,15 +4,13 @@ often it is right (SPINN, Laskaridis et al., MobiCom 2020).
 In: a trained model and its data. Out: for every head and threshold, on the stream split, whose
 videos neither training nor calibration saw, the share of the tasks that the head answers in the
 cascade, its accuracy on them and on all tasks; for every threshold, what the whole cascade exits
-and loses, with intervals by video; `exits.json`, `exits.md` and `exits.png`. All heads look at the
-tensors themselves, as they do on the end.
+and loses, with intervals by video; a picture of both. All heads look at the tensors themselves, as
+they do on the end.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +18,15 @@ from pydantic import Field, PositiveInt
 
 from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.exit_places import exit_places
-from coach_exp.plots.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.exits import Cascade, cascades
+from coach_exp.results.findings import Findings, Table
 from coach_exp.results.metrics import Estimate, drop, ratio
 from coach_exp.results.progress import Display
-from coach_exp.results.tables import markdown, text_table
-from coach_exp.studies.settings import StudySettings
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.outcomes import Outcomes
 
 Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class Settings(StudySettings):
-    """`count` heads at equal shares of the model's work; thresholds to be shown."""
-
-    kind: Literal["exits"] = "exits"
-    count: PositiveInt = 6
-    thresholds: tuple[Share, ...] = Field((0.5, 0.7, 0.8, 0.9, 0.95, 0.99), min_length=1)
+THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +88,39 @@ class Answers:
         return answers
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display, parts: Parts) -> float:
-    """Run the study; returns the share of the tasks that exit at the highest threshold."""
-    wanted = Settings.read(settings)
-    if not parts.trained:
-        raise ConfigError("experiment=exits asks exit heads; use weights other than none")
-    graph = parts.graph
-    heads = exit_places(graph, wanted.count)
-    answers = Answers.of(parts.answers("stream").with_exits(heads), heads)
-    depths = [(graph.position(layer) + 1) / len(graph) for layer in heads]
-    rows = list(head_rows(answers, heads, depths, wanted.thresholds))
-    cascade = [cascade_row(answers, threshold) for threshold in wanted.thresholds]
-    kept = {"heads": [asdict(r) for r in rows], "cascade": [asdict(r) for r in cascade]}
-    (directory / "exits.json").write_text(json.dumps(kept, indent=1) + "\n")
-    tables = [(HEADS, [_head_row(r) for r in rows]), (SUMS, [_sum_row(r) for r in cascade])]
-    (directory / "exits.md").write_text("\n".join(markdown(*table) for table in tables))
-    draw(rows, cascade, directory / "exits.png")
-    display.say(text_table(f"exit heads: {parts.subject}", *tables[0]))
-    display.say(text_table("all heads together", *tables[1]))
-    uncut = ratio(answers.uncut == answers.truth, answers.video)
-    display.say(f"{len(answers.truth)} frames; the last exit is right on {_percent(uncut)} %")
-    return cascade[-1].exits
+@dataclass(frozen=True, slots=True)
+class Exits:
+    """`count` heads at equal shares of the model's work; thresholds to be shown."""
+
+    count: PositiveInt = 6
+    thresholds: Annotated[tuple[Share, ...], Field(min_length=1)] = THRESHOLDS
+
+    def __call__(self, parts: Parts, display: Display) -> Findings:
+        """The value is the share of the tasks that exit at the last threshold. Raises ConfigError
+        where the model has no trained weights."""
+        if not parts.trained:
+            raise ConfigError("this study asks exit heads; use weights other than none")
+        graph = parts.graph
+        heads = exit_places(graph, self.count)
+        answers = Answers.of(parts.answers("stream").with_exits(heads), heads)
+        depths = [(graph.position(layer) + 1) / len(graph) for layer in heads]
+        rows = list(head_rows(answers, heads, depths, self.thresholds))
+        every = [cascade_row(answers, threshold) for threshold in self.thresholds]
+        uncut = _percent(ratio(answers.uncut == answers.truth, answers.video))
+        return Findings(
+            name="exits",
+            tables=(
+                Table(f"exit heads: {parts.subject}", HEADS, [_head_row(row) for row in rows]),
+                Table("all heads together", SUMS, [_sum_row(row) for row in every]),
+            ),
+            figures={"exits": cascades(_drawn(rows, every))},
+            data={
+                "heads": [asdict(row) for row in rows],
+                "cascade": [asdict(row) for row in every],
+            },
+            notes=(f"{len(answers.truth)} frames; the last exit is right on {uncut} %",),
+            value=every[-1].exits,
+        )
 
 
 def head_rows(
@@ -130,9 +132,12 @@ def head_rows(
         for threshold in thresholds:
             here = answers.first(threshold) == k
             yield HeadRow(
-                *(layer, depth, threshold, float(here.mean())),
-                float(right[k][here].mean()) if here.any() else None,
-                float(right[k].mean()),
+                layer=layer,
+                depth=depth,
+                threshold=threshold,
+                answers=float(here.mean()),
+                right=float(right[k][here].mean()) if here.any() else None,
+                alone=float(right[k].mean()),
             )
 
 
@@ -149,7 +154,10 @@ SUMS = ("threshold", "exits %", "drop, points [95 %]")
 
 def _head_row(row: HeadRow) -> list[str]:
     return [
-        *(row.layer, f"{100 * row.depth:.0f}", f"{row.threshold:g}", f"{100 * row.answers:.1f}"),
+        row.layer,
+        f"{100 * row.depth:.0f}",
+        f"{row.threshold:g}",
+        f"{100 * row.answers:.1f}",
         "–" if row.right is None else f"{100 * row.right:.1f}",
         f"{100 * row.alone:.1f}",
     ]
@@ -158,7 +166,8 @@ def _head_row(row: HeadRow) -> list[str]:
 def _sum_row(row: CascadeRow) -> list[str]:
     lost = row.drop_points
     return [
-        *(f"{row.threshold:g}", f"{100 * row.exits:.1f}"),
+        f"{row.threshold:g}",
+        f"{100 * row.exits:.1f}",
         f"{lost.value:z.2f} [{lost.lo:z.2f}, {lost.hi:z.2f}]",
     ]
 
@@ -168,27 +177,18 @@ def _percent(estimate: Estimate) -> str:
     return f"{value.value:.1f} [{value.lo:.1f}, {value.hi:.1f}]"
 
 
-def draw(rows: Sequence[HeadRow], cascade: Sequence[CascadeRow], path: Path) -> None:
-    """Left: the share of the tasks that each head answers, a line for each threshold; right: what
-    the cascade loses against what it exits."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
-    for k, total in enumerate(cascade):
+def _drawn(rows: Sequence[HeadRow], every: Sequence[CascadeRow]) -> list[Cascade]:
+    """Each threshold as it is drawn."""
+    found = []
+    for total in every:
         own = [row for row in rows if row.threshold == total.threshold]
-        colour = COLOURS[k % len(COLOURS)]
-        depth = [100 * row.depth for row in own]
-        shares = np.cumsum([100 * row.answers for row in own])
-        left.plot(depth, shares, "o-", ms=3, lw=1.2, color=colour, label=f"{total.threshold:g}")
-        lost = total.drop_points
-        low, high = lost.lo or lost.value, lost.hi or lost.value
-        bars = [[lost.value - low], [high - lost.value]]
-        right.errorbar(100 * total.exits, lost.value, bars, fmt="o", ms=4, color=colour)
-    left.set_xlabel("layers before the head (%)")
-    left.set_ylabel("tasks answered by then (%)")
-    left.legend(title="threshold", frameon=False)
-    right.set_xlabel("tasks that exit (%)")
-    right.set_ylabel("accuracy drop (points)")
-    right.axhline(0, color="0.7", lw=0.8, zorder=0)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    save_figure(figure, path)
+        found.append(
+            Cascade(
+                threshold=total.threshold,
+                depths_percent=[100 * row.depth for row in own],
+                answered_percent=np.cumsum([100 * row.answers for row in own]).tolist(),
+                exits_percent=100 * total.exits,
+                drop_points=total.drop_points,
+            )
+        )
+    return found

@@ -5,7 +5,8 @@ stream. Out: how many tasks were answered, how often each, how, and whether thei
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Thread
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import Trace
+from coach_exp.pipeline.cloud.process import CloudProcess
+from coach_exp.pipeline.cloud.settings import CloudSettings
 from coach_exp.pipeline.end_work import EndWork
 from coach_exp.pipeline.executor import Setting, execute
 from coach_exp.pipeline.executor_tasks import Progress
@@ -21,6 +24,7 @@ from coach_exp.pipeline.parts import Parts, Sides
 from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress
 from coach_exp.planner.planning import Planner
+from coach_exp.studies.unreliable import UnreliableLink
 from coach_exp.types.errors import CoachError, ConfigError, LinkError, WireError
 from coach_exp.types.method import FixedPlans, Problem
 from coach_exp.types.outcomes import Crossing, Outcomes
@@ -123,33 +127,39 @@ class Outcome:
         return words
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A stream that is to be run. `samples` are those of its tasks; without a `trace` the link is
+    the config's."""
+
+    plan: Plan
+    workload: Workload
+    setting: Setting
+    samples: NDArray[np.int64]
+    trace: Trace | None = None
+
+
 def stream(
-    bench: Bench,
-    plan: Plan,
-    workload: Workload,
-    setting: Setting,
-    samples: NDArray[np.int64],
-    script: Script | None = None,
-    trace: Trace | None = None,
-    progress: Progress | None = None,
+    bench: Bench, asked: Asked, script: Script | None = None, progress: Progress | None = None
 ) -> Outcome:
     """Run one stream, the script beside it. Raises what the script raises, LinkError and WireError
     where there is no cloud at the beginning, CoachError for a stream that broke off."""
-    problem = replace(bench.problem, workload=workload)
-    tally, said = Tally(plan), list[str]()
+    problem = replace(bench.problem, workload=asked.workload)
+    plans, tally = PlanSet((asked.plan,)), Tally(asked.plan)
+    trace = asked.trace or bench.trace
+    said: list[str] = []
     failing = _Failing(script)
 
     def make_end(began_s: float) -> EndWork:
         failing.begin(began_s)
         return bench.sides.end(began_s)
 
-    used = trace or bench.trace
     try:
         records = execute(
-            Trial(problem, tally, used, Ewma(used.initial_bps), samples),
-            PlanSet((plan,)),
+            Trial(problem, tally, trace, Ewma(trace.initial_bps), asked.samples),
+            plans,
             make_end,
-            setting,
+            asked.setting,
             progress=progress,
             say=said.append,
         )
@@ -222,3 +232,18 @@ def address(bench: Bench, port: int, *, stall_s: float, connect_s: float) -> Clo
     return CloudAddress(
         "127.0.0.1", port, bench.sides.fingerprint, stall_s=stall_s, connect_s=connect_s
     )
+
+
+@contextmanager
+def cloud_and_link(bench: Bench) -> Iterator[tuple[CloudProcess, UnreliableLink]]:
+    """A cloud in a process of its own, and a relay to it that fails when it is told to."""
+    settings = CloudSettings(fingerprint=bench.sides.fingerprint)
+    with (
+        CloudProcess(settings, bench.sides.cloud, _quiet) as cloud,
+        UnreliableLink(cloud.port) as link,
+    ):
+        yield cloud, link
+
+
+def _quiet(words: str) -> None:
+    """Of the cloud's words, none: there would be too many."""

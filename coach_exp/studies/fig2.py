@@ -2,8 +2,7 @@
 arriving every 2 time units (Section II-C).
 
 Nothing goes in; planner, codec, controller protocol and simulator are the real ones. Out: a table,
-`fig2.json`, and `fig2.png` with one Gantt chart per scheme. One time unit is simulated as one
-second.
+and a picture with one Gantt chart per scheme. One time unit is simulated as one second.
 
 The paper prints scheme 1's latency of 6 and largest stage of 4, scheme 2's 7 and 3 (25 % less),
 scheme 3's largest stage of 2 (50 % less), and nothing for scheme 4. The stage times here are
@@ -20,11 +19,8 @@ scheme 3's largest stage of 2 (50 % less), and nothing for scheme 4. The stage t
   the link, not 3. Scheme 4 answers every second task at the cut and sends the others as scheme 3.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import constant
@@ -34,9 +30,9 @@ from coach_exp.planner.planning import ObjectiveName, Planner
 from coach_exp.plots.figures import gantt_charts
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
+from coach_exp.results.findings import Findings, Table
 from coach_exp.results.metrics import RESOURCES
 from coach_exp.results.progress import Display
-from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import (
     SEND,
@@ -52,13 +48,9 @@ from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.task import Records
 from coach_exp.types.workload import Workload, WorkloadKind
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 CAVEAT = (
     "The stage times are reconstructed from what the paper prints (latencies 6 and 7, largest "
-    "stages "
-    "4, 3 and 2); the decisions of schemes 3 and 4 are scripted."
+    "stages 4, 3 and 2); the decisions of schemes 3 and 4 are scripted."
 )
 TASKS = 4
 GAP_S = 2.0  # between two arrivals
@@ -239,35 +231,34 @@ def play() -> tuple[Played, ...]:
 # --- The study ------------------------------------------------------------------------------------
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display, _: Parts) -> float:
-    """Run the four schemes; returns by how many percent scheme 3's largest stage is below scheme
-    1's (the paper: 50). Raises ConfigError for settings: there are none.
-    """
-    unknown = sorted(set(settings) - {"kind"})
-    if unknown:
-        raise ConfigError(f"study.{unknown[0]}: study fig2 has no settings; leave it out")
-    played = play()
-    display.say(table(played))
-    for scheme in SCHEMES:
-        display.say(f"{scheme.name}: {scheme.idea}")
-    display.say(CAVEAT)
-    (directory / "fig2.json").write_text(json.dumps(as_json(played), indent=2) + "\n")
-    gantt_charts(
-        {_title(each): each.records for each in played},
-        directory / "fig2.png",
-        unit="units; a task arrives every 2",
-        caption=f"{CAVEAT} Grey is idle, its share of the scheme's duration at the right; "
-        "▼ marks an early exit.",
-    )
-    return played[2].less_percent(played[0])
+@dataclass(frozen=True, slots=True)
+class Fig2:
+    """There is nothing to set."""
+
+    def __call__(self, parts: Parts, display: Display) -> Findings:
+        """The value is by how many percent scheme 3's largest stage is below scheme 1's (the paper:
+        50). The parts are not asked."""
+        played = play()
+        charts = gantt_charts(
+            {_title(each): each.records for each in played},
+            unit="units; a task arrives every 2",
+            caption=f"{CAVEAT} Grey is idle, its share of the scheme's duration at the right; "
+            "▼ marks an early exit.",
+        )
+        return Findings(
+            name="fig2",
+            tables=(table(played),),
+            figures={"fig2": charts},
+            data=as_json(played),
+            notes=(*(f"{scheme.name}: {scheme.idea}" for scheme in SCHEMES), CAVEAT),
+            value=played[2].less_percent(played[0]),
+        )
 
 
 def as_json(played: tuple[Played, ...]) -> dict[str, Any]:
-    """The content of `fig2.json`: every figure of the table, and each task's times."""
-    columns = (
-        *("task", "arrival_s", "end_start_s", "end_end_s", "link_start_s", "link_end_s"),
-        *("cloud_start_s", "cloud_end_s", "finish_s", "decision", "bits", "payload_bytes"),
-    )
+    """Every number of the table, and each task's times."""
+    times = [f"{resource}_{edge}_s" for resource in RESOURCES for edge in ("start", "end")]
+    columns = ["task", "arrival_s", *times, "finish_s", "decision", "bits", "payload_bytes"]
     schemes = []
     for each in played:
         printed = each.scheme.printed
@@ -295,34 +286,39 @@ def as_json(played: tuple[Played, ...]) -> dict[str, Any]:
     return {"caveat": CAVEAT, "unit": "one time unit is 1 s", "schemes": schemes}
 
 
-def table(played: tuple[Played, ...]) -> "Table":
-    """The table for a terminal: our figures, the paper's in brackets, in time units."""
-    from rich import box
-    from rich.table import Table
+HEADS = (
+    "",
+    "stages\nend/\nlink/\ncloud",
+    "largest\nstage",
+    "less\nthan\nscheme\n1, %",
+    "latency\nalone",
+    "latency\nin the\npipeline",
+    "all\nanswered",
+    "idle, %\nend/\nlink/\ncloud",
+    "bubbles\nbetween\ntasks",
+)
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    made.title = "Fig. 2: four schemes, a task every 2 time units (paper in brackets)"
-    made.add_column("")
-    for head in (
-        *("stages\nend/\nlink/\ncloud", "largest\nstage", "less\nthan\nscheme\n1, %"),
-        *("latency\nalone", "latency\nin the\npipeline", "all\nan-\nswered"),
-        *("idle, %\nend/\nlink/\ncloud", "bubbles\nbetween\ntasks"),
-    ):
-        made.add_column(head, justify="right", overflow="fold")
+
+def table(played: tuple[Played, ...]) -> Table:
+    """Our figures, the paper's in brackets, in time units."""
+    rows = []
     for each in played:
         printed = each.scheme.printed
-        made.add_row(
-            each.scheme.name.removeprefix("scheme "),
-            "/".join(_range(stage) for stage in each.stages_s.values()),
-            _beside(f"{each.largest_stage_s:g}", printed.largest_stage_s),
-            _beside(f"{each.less_percent(played[0]):g}", printed.less_percent),
-            _beside(_range(each.latencies_alone_s), printed.latency_s),
-            "/".join(f"{latency:g}" for latency in each.latencies_s),
-            f"{each.makespan_s:g}",
-            "/".join(f"{share:.0f}" for share in each.idle_percent.values()),
-            "/".join(f"{idle:g}" for idle in each.bubbles_s.values()),
+        rows.append(
+            [
+                each.scheme.name.removeprefix("scheme "),
+                "/".join(_range(stage) for stage in each.stages_s.values()),
+                _beside(f"{each.largest_stage_s:g}", printed.largest_stage_s),
+                _beside(f"{each.less_percent(played[0]):g}", printed.less_percent),
+                _beside(_range(each.latencies_alone_s), printed.latency_s),
+                "/".join(f"{latency:g}" for latency in each.latencies_s),
+                f"{each.makespan_s:g}",
+                "/".join(f"{share:.0f}" for share in each.idle_percent.values()),
+                "/".join(f"{idle:g}" for idle in each.bubbles_s.values()),
+            ]
         )
-    return made
+    title = "Fig. 2: four schemes, a task every 2 time units (paper in brackets)"
+    return Table(title, HEADS, rows)
 
 
 def _beside(ours: str, printed: float | None) -> str:

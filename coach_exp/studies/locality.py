@@ -35,8 +35,8 @@ class Pairs:
     colour_step: float | None
 
 
-def whole_videos(videos: Ints, most: int, seed: int) -> Ints:
-    """The frames, in order, of as many randomly chosen whole videos as hold at most `most` frames
+def whole_videos(videos: Ints, max_frames: int, seed: int) -> Ints:
+    """The frames, in order, of as many randomly chosen whole videos as hold at most `max_frames`
     together: [n] videos of the frames -> places of those chosen.
 
     >>> whole_videos(np.array([7, 7, 5, 5, 5]), 5, seed=0).tolist()
@@ -44,7 +44,7 @@ def whole_videos(videos: Ints, most: int, seed: int) -> Ints:
     """
     _, which, lengths = np.unique(videos, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(lengths))
-    chosen = order[np.cumsum(lengths[order]) <= most]
+    chosen = order[np.cumsum(lengths[order]) <= max_frames]
     return np.flatnonzero(np.isin(which, chosen))
 
 
@@ -96,17 +96,17 @@ def _cosines(one: Floats, other: Floats) -> Floats:
 # --- Space ----------------------------------------------------------------------------------------
 
 
-def fewest_bits(kept: NDArray[np.bool_], least: int) -> Ints:
+def fewest_bits(kept: NDArray[np.bool_], min_bits: int) -> Ints:
     """The fewest bits that keep each frame's answer, and with which every larger width keeps it
-    too; one more than the most where none does. `kept[k]` says it of width `least + k`:
+    too; one more than the most where none does. `kept[k]` says it of width `min_bits + k`:
     [widths, n] -> [n].
 
     >>> kept = np.array([[1, 1, 0, 0], [1, 0, 1, 1], [1, 1, 1, 0]], bool)  # 2, 3 and 4 bits
-    >>> fewest_bits(kept, least=2).tolist()
+    >>> fewest_bits(kept, min_bits=2).tolist()
     [2, 4, 3, 5]
     """
     widths = np.logical_and.accumulate(kept[::-1]).sum(axis=0)
-    bits: Ints = least + len(kept) - widths
+    bits: Ints = min_bits + len(kept) - widths
     return bits
 
 

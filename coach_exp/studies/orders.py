@@ -2,19 +2,18 @@
 three orders, at several depths, under every rule that moves the centres (Eq. 7).
 
 In: a trained model and its data. Out: exit ratio and accuracy drop for each depth, rule and order,
-as means over draws of the splits with the interval of the mean, `orders.json`, `orders.md`, and
-`orders.png`. With `update = none` the centres stay, a task's separability does not depend on the
-tasks before it, and the three orders must give the same: what an order changes, Eq. 7 changes.
+as means over draws of the splits with the interval of the mean, and a picture of both. With
+`update = none` the centres stay, a task's separability does not depend on the tasks before it, and
+the three orders must give the same: what an order changes, Eq. 7 changes.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from scipy.special import stdtrit
 
@@ -24,33 +23,16 @@ from coach_exp.network.trace import constant
 from coach_exp.online.method import Online
 from coach_exp.pipeline.parts import Parts
 from coach_exp.pipeline.simulator import simulate
-from coach_exp.plots.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.orders import Place, order_lines
+from coach_exp.results.findings import Findings, Table
 from coach_exp.results.metrics import Estimate, summarise
 from coach_exp.results.progress import Display
-from coach_exp.results.tables import markdown, text_table
-from coach_exp.studies.settings import StudySettings
-from coach_exp.studies.split_draws import Draws, depths, planned
+from coach_exp.studies.split_draws import Draw, Draws, depths, planned
 from coach_exp.types.method import FixedPlans, Problem
 from coach_exp.types.online import Update
-from coach_exp.types.plan import PlanSet
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from coach_exp.types.plan import Plan, PlanSet
 
 ORDERS: tuple[Correlation, ...] = get_args(Correlation)
-
-
-class Settings(StudySettings):
-    """How much is tried. `depths` cuts spread along the model, `draws` divisions of the videos;
-    `count_caps` bound m_j of Eq. 7 (null: no bound)."""
-
-    kind: Literal["orders"] = "orders"
-    depths: PositiveInt = 4
-    draws: PositiveInt = Field(5, ge=2)
-    count_caps: tuple[PositiveInt | None, ...] = (None, 100, 10)
-    budget: Literal["paper", "joint"] = "paper"
-    limit_points: float = Field(0.5, gt=0)
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +80,66 @@ class Row:
         return found
 
 
-def study(settings: Mapping[str, Any], directory: Path, display: Display, parts: Parts) -> float:
-    """Run the study; returns the largest rise of the exit ratio from low to high, in points."""
-    wanted = Settings.read(settings)
-    rows = list(_rows(wanted, parts, display))
-    (directory / "orders.json").write_text(
-        json.dumps([_json(row) for row in rows], indent=1) + "\n"
-    )
-    cells = [_cells(row) for row in rows]
-    (directory / "orders.md").write_text(markdown(HEADS, cells))
-    draw(rows, directory / "orders.png")
-    display.say(text_table(f"the same frames in three orders, {wanted.draws} draws", HEADS, cells))
-    for sentence in findings(rows):
-        display.say(sentence)
-    return 100 * max(row.rise().value for row in rows)
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How much is tried: `depths` cuts spread along the model, `draws` divisions of the videos;
+    `count_caps` bound m_j of Eq. 7 (null: no bound)."""
+
+    depths: PositiveInt = 4
+    draws: Annotated[int, Field(ge=2)] = 5
+    count_caps: tuple[PositiveInt | None, ...] = (None, 100, 10)
+    budget: Literal["paper", "joint"] = "paper"
+    limit_points: Annotated[float, Field(gt=0)] = 0.5
+    seed: int = 0
+
+    def __call__(self, parts: Parts, display: Display) -> Findings:
+        """The value is the largest rise of the exit ratio from low to high, in points."""
+        rows = list(self._rows(parts, display))
+        title = f"the same frames in three orders, {self.draws} draws"
+        return Findings(
+            name="orders",
+            tables=(Table(title, HEADS, [_cells(row) for row in rows]),),
+            figures={"orders": order_lines(_panels(rows))},
+            data={"rows": [_json(row) for row in rows]},
+            notes=tuple(claims(rows)),
+            value=100 * max(row.rise().value for row in rows),
+        )
+
+    def _rows(self, parts: Parts, display: Display) -> Iterator[Row]:
+        base, tried = parts.problem(parts.trace()), list(rules(self.count_caps))
+        places = depths(base.graph, self.depths)
+        draws = list(Draws.of(parts, self.draws, self.seed))
+        done, total = 0, len(places) * len(draws) * len(tried)
+        for layer, depth in places.items():
+            runs: dict[Rule, dict[Correlation, list[Measured]]] = {
+                rule: {order: [] for order in ORDERS} for rule in tried
+            }
+            for each in draws:
+                problem = each.problem(base)
+                plan = planned(problem, layer)
+                for rule in tried:
+                    for order, found in self._one_rule(each, problem, plan, rule).items():
+                        runs[rule][order].append(found)
+                    done += 1
+                    display.progress(f"cut behind {layer}", done, total)
+            for rule in tried:
+                yield Row(layer, depth, rule, runs[rule])
+
+    def _one_rule(
+        self, each: Draw, problem: Problem, plan: Plan, rule: Rule
+    ) -> dict[Correlation, Measured]:
+        """One draw under one rule, in every order."""
+        online = Online(
+            update=rule.update,
+            count_cap=rule.cap,
+            budget=self.budget,
+            limit_points=self.limit_points,
+        )
+        plans = online.calibrated(problem, PlanSet((plan,)))
+        return {
+            order: _measured(problem, plans, online, each.order(order, self.seed + each.number))
+            for order in ORDERS
+        }
 
 
 def rules(caps: Sequence[int | None]) -> Iterator[Rule]:
@@ -122,36 +150,9 @@ def rules(caps: Sequence[int | None]) -> Iterator[Rule]:
             yield Rule(update, cap)
 
 
-def _rows(wanted: Settings, parts: Parts, display: Display) -> Iterator[Row]:
-    base, tried = parts.problem(parts.trace()), list(rules(wanted.count_caps))
-    places = depths(base.graph, wanted.depths)
-    draws = list(Draws.of(parts, wanted.draws, wanted.seed))
-    done, total = 0, len(places) * len(draws) * len(tried) * len(ORDERS)
-    for layer, depth in places.items():
-        runs: dict[Rule, dict[Correlation, list[Measured]]] = {
-            rule: {order: [] for order in ORDERS} for rule in tried
-        }
-        for each in draws:
-            problem = each.problem(base)
-            plan = planned(problem, layer)
-            for rule in tried:
-                online = Online(
-                    update=rule.update,
-                    count_cap=rule.cap,
-                    budget=wanted.budget,
-                    limit_points=wanted.limit_points,
-                )
-                plans = online.calibrated(problem, PlanSet((plan,)))
-                for order in ORDERS:
-                    samples = each.order(order, wanted.seed + each.number)
-                    runs[rule][order].append(_measured(problem, plans, online, samples))
-                    done += 1
-                    display.progress(f"cut behind {layer}", done, total)
-        for rule in tried:
-            yield Row(layer, depth, rule, runs[rule])
-
-
-def _measured(problem: Problem, plans: PlanSet, online: Online, samples: Any) -> Measured:
+def _measured(
+    problem: Problem, plans: PlanSet, online: Online, samples: NDArray[np.int64]
+) -> Measured:
     """One run on a link that keeps the initial rate, which the end knows."""
     trace = constant(problem.link.bandwidth_bps)
     controller = online.controller(FixedPlans(plans))
@@ -181,7 +182,9 @@ def _mean(values: Sequence[float]) -> Estimate | None:
 # --- What is shown --------------------------------------------------------------------------------
 
 HEADS = (
-    *("cut behind", "depth %", "centres move by"),
+    "cut behind",
+    "depth %",
+    "centres move by",
     *(f"exits % {order}" for order in ORDERS),
     "high − low",
     *(f"drop {order}" for order in ORDERS),
@@ -192,7 +195,9 @@ HEADS = (
 def _cells(row: Row) -> list[str]:
     wrong = row.mean("high", "wrong_exits")
     return [
-        *(row.layer, f"{100 * row.depth:.0f}", row.rule.name),
+        row.layer,
+        f"{100 * row.depth:.0f}",
+        row.rule.name,
         *(_interval(row.mean(order, "exit_ratio"), 100, 1) for order in ORDERS),
         _interval(row.rise(), 100, 1),
         *(_interval(row.mean(order, "drop_points"), 1, 2) for order in ORDERS),
@@ -212,7 +217,7 @@ def _interval(estimate: Estimate | None, scale: float, decimals: int) -> str:
     return f"{scale * estimate.value:z.{decimals}f} ± {half:.{decimals}f}"
 
 
-def findings(rows: Sequence[Row]) -> list[str]:
+def claims(rows: Sequence[Row]) -> list[str]:
     """What the table says of the paper's rise, in sentences."""
     still = [row for row in rows if row.rule.update == "none"]
     same = all(
@@ -242,38 +247,13 @@ def _json(row: Row) -> dict[str, Any]:
     }
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Exit ratio above, accuracy drop below, against depth: a panel for each rule, a line for each
-    order."""
-    names = list(dict.fromkeys(row.rule.name for row in rows))
-    figure = new_figure(2.6 * len(names) + 1, 5.2)
-    panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
-    for column, name in enumerate(names):
-        own = [row for row in rows if row.rule.name == name]
-        for panel, what, scale in ((0, "exit_ratio", 100.0), (1, "drop_points", 1.0)):
-            _lines(panels[panel, column], own, what, scale)
-        panels[0, column].set_title(name, fontsize=10, loc="left")
-        panels[1, column].set_xlabel("layers on the end (%)")
-    panels[0, 0].set_ylabel("exit ratio (%)")
-    panels[1, 0].set_ylabel("accuracy drop (points)")
-    panels[0, 0].legend(frameon=False)
-    save_figure(figure, path)
-
-
-def _lines(axes: "Axes", rows: Sequence[Row], what: str, scale: float) -> None:
-    depth = np.array([100 * row.depth for row in rows])
-    for k, order in enumerate(ORDERS):
-        found = [row.mean(order, what) or Estimate(0.0) for row in rows]
-        value = scale * np.array([each.value for each in found])
-        half = scale * np.array([(each.hi or each.value) - each.value for each in found])
-        axes.errorbar(
-            depth + 0.8 * (k - 1),
-            value,
-            half,
-            color=COLOURS[k],
-            marker="o",
-            ms=3,
-            lw=1.2,
-            label=order,
-        )
-    axes.spines[["right"]].set_visible(False)
+def _panels(rows: Sequence[Row]) -> dict[str, dict[str, list[Place]]]:
+    """Of each rule, in each order, every depth."""
+    panels: dict[str, dict[str, list[Place]]] = {}
+    for row in rows:
+        lines = panels.setdefault(row.rule.name, {order: [] for order in ORDERS})
+        for order in ORDERS:
+            exits = row.mean(order, "exit_ratio") or Estimate(0.0)
+            lost = row.mean(order, "drop_points") or Estimate(0.0)
+            lines[order].append(Place(100 * row.depth, exits.scaled(100), lost))
+    return panels

@@ -1,9 +1,16 @@
 """Exit heads by hand: two heads, four tasks of two videos."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+from helpers import answers as table_of
+from helpers.studies import row, study, written
 
-from coach_exp.studies.exits import Answers, cascade_row, draw, head_rows
+from coach_exp.studies.exits import Answers, cascade_row, head_rows
+from coach_exp.types.errors import ConfigError
+from coach_exp.types.graph import Layer, LayerGraph
+from coach_exp.types.outcomes import ExitAnswer
 
 ANSWERS = Answers(
     labels=np.array([[0, 1, 0, 1], [0, 0, 0, 0]]),
@@ -37,8 +44,48 @@ def test_a_threshold_that_no_head_reaches_exits_nothing():
     assert cascade_row(ANSWERS, 0.95).drop_points.value == 0
 
 
-def test_the_picture_is_drawn(tmp_path):
-    thresholds = (0.35, 0.6)
-    rows = list(head_rows(ANSWERS, ("a", "b"), (0.3, 0.6), thresholds))
-    draw(rows, [cascade_row(ANSWERS, t) for t in thresholds], tmp_path / "exits.png")
-    assert (tmp_path / "exits.png").stat().st_size > 10_000
+CHAIN = LayerGraph.of(
+    [Layer("in"), *(Layer(b, (a,)) for a, b in (("in", "a"), ("a", "b"), ("b", "out")))]
+)
+
+
+@dataclass(frozen=True)
+class Fake:
+    """The parts of a model that answers as above."""
+
+    trained: bool = True
+    subject: str = "toy on paper"
+    graph: LayerGraph = CHAIN
+
+    def answers(self, split: str) -> table_of.Answers:
+        heads = {
+            name: [
+                ExitAnswer(int(label), float(sure))
+                for label, sure in zip(labels, confidence, strict=True)
+            ]
+            for name, labels, confidence in zip(
+                ("a", "b"), ANSWERS.labels, ANSWERS.confidence, strict=True
+            )
+        }
+        features = np.zeros((4, 1), np.float32)
+        return table_of.Answers(
+            features, ANSWERS.truth, ANSWERS.video, 2, wrong_uncut=frozenset({2}), heads=heads
+        )
+
+
+def test_the_study_tells_each_head_and_all_together(display):
+    found = study("exits.Exits", count=2, thresholds=[0.35, 0.6])(Fake(), display)
+    assert found.value == 0.75
+    assert row(found, "a", "50", "0.6")[3:] == ["50.0", "50.0", "50.0"]
+    assert row(found, "0.6")[1] == "75.0"
+    assert found.notes[0].startswith("4 frames; the last exit is right on 75.0")
+    lost = [each["drop_points"]["value"] for each in written(found)["cascade"]]
+    assert lost == [25, 0]
+    left, right = found.figures["exits"].axes
+    assert len(left.lines) == 2  # thresholds
+    assert right.get_ylabel() == "accuracy drop (points)"
+
+
+def test_a_model_without_weights_has_no_heads(display):
+    with pytest.raises(ConfigError, match="weights other than none"):
+        study("exits.Exits")(Fake(trained=False), display)

@@ -30,7 +30,7 @@ from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.timeline import save_timeline
 from coach_exp.studies.fault_runs import Tally
-from coach_exp.studies.soak import slope, usage
+from coach_exp.studies.process_usage import slope, usage
 from coach_exp.studies.unreliable import UnreliableLink
 from coach_exp.types.errors import CoachError, CutError, LinkError, WireError
 from coach_exp.types.graph import Layer, LayerGraph

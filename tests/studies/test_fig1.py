@@ -1,20 +1,14 @@
 """The two localities of Fig. 1: numbers on hand-made streams, and the study on a small fake."""
 
-import json
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO
 
 import numpy as np
 import pytest
 from helpers.answers import Answers
-from helpers.paths import CONF
-from hydra import compose, initialize_config_dir
-from rich.console import Console
+from helpers.studies import row, study, written
 
-from coach_exp.results.progress import Display
-from coach_exp.setup.builder import Builder
-from coach_exp.setup.config import validated
-from coach_exp.studies.fig1 import Settings, cut_layer, frames_of, study
+from coach_exp.studies.fig1 import cut_layer, frames_of
 from coach_exp.studies.locality import (
     centre_distances,
     fewest_bits,
@@ -28,13 +22,7 @@ from coach_exp.types.errors import ConfigError, GraphError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.online import Centres
 
-SMALL = {"kind": "fig1", "bits": [2, 4], "perplexity": 5}
-
-
-@pytest.fixture
-def display():
-    with Display(Console(quiet=True)) as shown:
-        yield shown
+SMALL = {"bits": [2, 4], "perplexity": 5}
 
 
 # --- Time -----------------------------------------------------------------------------------------
@@ -104,15 +92,15 @@ def test_the_fewest_bits_hold_with_every_larger_width(display):
         },
         wrong_uncut=frozenset({4}),
     )
-    frames = frames_of(answers, "cut", Settings(bits=(2, 4)), display)
+    frames = frames_of(answers, "cut", (2, 4), display)
     assert frames.bits.tolist() == [2, 3, 4, 5, 4]
     assert frames.right.tolist() == [True] * 4 + [False]
 
 
 def test_one_width_that_keeps_is_not_enough_when_a_larger_one_does_not():
     kept = np.array([[True], [True], [False], [True], [False]])
-    assert fewest_bits(kept, least=2).tolist() == [7]
-    assert fewest_bits(kept[:4], least=2).tolist() == [5]
+    assert fewest_bits(kept, min_bits=2).tolist() == [7]
+    assert fewest_bits(kept[:4], min_bits=2).tolist() == [5]
 
 
 def test_distances_to_the_own_centre():
@@ -203,76 +191,66 @@ class Fake:
         return Answers(features, label, videos, 2, sent, wrong)
 
 
-def made(directory, parts, **changes):
-    """What the study returned and said, and its JSON."""
-    directory.mkdir(exist_ok=True)
-    console = Console(highlight=False, width=130, file=StringIO())
-    with Display(console) as display:
-        value = study(SMALL | changes, directory, display, parts)
-    return (
-        value,
-        " ".join(console.file.getvalue().split()),
-        json.loads((directory / "fig1.json").read_text()),
-    )
+def made(display, parts, **changes):
+    """What the study found."""
+    return study("fig1.Fig1", **(SMALL | changes))(parts, display)
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("fig1")
-    return directory, *made(directory, Fake())
+def ran(display):
+    return made(display, Fake())
 
 
 def test_the_study_finds_what_was_put_in(ran):
-    _, value, said, found = ran
+    found = written(ran)
     assert [group["bits"] for group in found["spatial"]["groups"]] == [2, 3, 4]
     assert [group["frames"] for group in found["spatial"]["groups"]] == [80, 20, 20]
     near = [group["distance"]["value"] for group in found["spatial"]["groups"]]
     assert near == sorted(near)
     assert found["spatial"]["spearman_distance_bits"]["lo"] > 0
-    assert value == found["spatial"]["spearman_separability_bits"]["value"] < 0
+    assert ran.value == found["spatial"]["spearman_separability_bits"]["value"] < 0
     assert (found["cut"], found["layers_on_the_end"], found["layers"]) == ("c", 4, 5)
     assert found["temporal"]["pairs"][0]["count"] == 119
     assert [group["uncut_accuracy"] for group in found["spatial"]["groups"]] == [1, 1, 0.5]
-    assert said.count("it holds here") == 4
+    assert " ".join(ran.notes).count("it holds here") == 4
 
 
-def test_the_study_writes_tables_and_pictures(ran):
-    directory, _, said, _ = ran
-    for name in ("fig1a.png", "fig1b.png"):
-        assert (directory / name).read_bytes().startswith(b"\x89PNG")
-    table = (directory / "fig1.md").read_text()
-    for words in (
-        "toy on paper",
-        "layer 4 of 5",
-        "120 frames of 20 videos",
-        "| 4 | 20 | 20 | 50 |",
-    ):
-        assert words in table
-    assert "layer 4 of 5" in said
+def test_tables_say_what_they_are_about(ran):
+    assert row(ran, "4")[1:4] == ["20", "20", "50"]
+    assert row(ran, "neighbours in stream order")[1] == "119"
+    assert "toy on paper, stream split; cut behind c (layer 4 of 5)" in ran.notes
+    assert all("120 frames of 20 videos" in table.title for table in ran.tables)
 
 
-def test_the_same_seed_gives_the_same_numbers_and_pictures(ran, tmp_path):
-    directory, _, _, found = ran
-    assert made(tmp_path, Fake())[2] == found
-    for name in ("fig1a.png", "fig1b.png"):
-        assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
+def pixels(found):
+    """Of both pictures."""
+    files = {name: BytesIO() for name in ("fig1a", "fig1b")}
+    for name, file in files.items():
+        found.figures[name].savefig(file, format="png")
+    return {name: file.getvalue() for name, file in files.items()}
 
 
-def test_a_claim_that_does_not_hold_is_said_not_to(tmp_path):
-    _, said, found = made(tmp_path, Fake(offset=-0.04))  # hard frames near the centre
-    assert found["spatial"]["spearman_separability_bits"]["lo"] > 0
-    assert "the opposite holds here" in said
+def test_the_same_seed_gives_the_same_numbers_and_pictures(ran, display):
+    again = made(display, Fake())
+    assert written(again) == written(ran)
+    assert pixels(again) == pixels(ran)
 
 
-def test_frames_that_all_need_the_same_bits_correlate_with_nothing(tmp_path):
-    value, said, found = made(tmp_path, Fake(spoilt=False))
-    assert np.isnan(value)
-    assert found["spatial"]["spearman_separability_bits"] is None
-    assert "cannot be told here" in said
+def test_a_claim_that_does_not_hold_is_said_not_to(display):
+    found = made(display, Fake(offset=-0.04))  # hard frames near the centre
+    assert written(found)["spatial"]["spearman_separability_bits"]["lo"] > 0
+    assert "the opposite holds here" in found.notes[-1]
 
 
-def test_fewer_frames_are_drawn_than_counted(tmp_path):
-    _, _, found = made(tmp_path, Fake(), frames=50)
+def test_frames_that_all_need_the_same_bits_correlate_with_nothing(display):
+    found = made(display, Fake(spoilt=False))
+    assert np.isnan(found.value)
+    assert written(found)["spatial"]["spearman_separability_bits"] is None
+    assert "cannot be told here" in found.notes[-1]
+
+
+def test_fewer_frames_are_drawn_than_counted(display):
+    found = written(made(display, Fake(), frames=50))
     assert found["temporal"]["frames"] == 48  # eight videos of six
     assert (found["frames"], found["videos"]) == (120, 20)
 
@@ -290,24 +268,10 @@ def test_the_cut_is_named_or_nearest_to_the_depth():
     ("settings", "parts", "message"),
     [
         ({}, Fake(trained=False), r"no weights that mean something; use .* weights=train"),
-        ({"bits": [4, 4]}, Fake(), "4 and 4 are no range"),
-        ({"bits": [2, 16]}, Fake(), "less than or equal to 8"),
-        ({"split": "centres"}, Fake(), "'calib' or 'stream'"),
-        ({"colour": "red"}, Fake(), "colour"),
-        ({"frames": 5}, Fake(), r"study\.frames = 5: 0 of 120 .* raise the one or lower"),
-        ({"perplexity": 500}, Fake(), r"study\.perplexity = 500 asks more"),
+        ({"frames": 5}, Fake(), r"frames = 5: 0 of 120 .* raise the one or lower"),
+        ({"perplexity": 500}, Fake(), r"perplexity = 500 asks more"),
     ],
 )
-def test_what_cannot_be_studied_is_refused(tmp_path, display, settings, parts, message):
+def test_what_cannot_be_studied_is_refused(display, settings, parts, message):
     with pytest.raises(ConfigError, match=message):
-        study(SMALL | settings, tmp_path, display, parts)
-
-
-def test_the_experiment_states_its_command_and_its_settings_are_valid():
-    text = (CONF / "experiment" / "fig1.yaml").read_text()
-    assert "python run.py experiment=fig1" in text.splitlines()[1]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = validated(compose("config", overrides=["experiment=fig1"]))
-    assert (config.job, config.study.kind) == ("study", "fig1")
-    assert Settings.model_validate(config.study.model_dump()) == Settings()
-    assert Builder(config, print).subject == "small_resnet on synthetic at 64 pixels"
+        made(display, parts, **settings)

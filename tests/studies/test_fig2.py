@@ -1,26 +1,18 @@
 """Fig. 2's four schemes, worked out by hand; and what the planner's Fig. 4 says of layer 7."""
 
-import json
-from io import StringIO
-
 import pytest
-from helpers.paths import ROOT
-from hydra import compose, initialize_config_dir
+from helpers.pictures import pixels
+from helpers.studies import row, written
 from PIL import Image
-from rich.console import Console
-from test_figures import GREY, pixels
 from test_planner import FIGURE_4_ORDER, figure_4
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import constant
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import Planner
-from coach_exp.plots.figures import COLOURS
+from coach_exp.plots.figures import COLOURS, IDLE
 from coach_exp.results.metrics import RESOURCES
-from coach_exp.results.progress import Display
-from coach_exp.setup.config import validated
-from coach_exp.studies.fig2 import SCHEMES, Played, play, problem, study
-from coach_exp.types.errors import ConfigError
+from coach_exp.studies.fig2 import SCHEMES, Fig2, Played, play, problem
 from coach_exp.types.method import FixedPlans
 from coach_exp.types.plan import PlanSet, StageTimes
 from coach_exp.types.workload import Workload
@@ -87,13 +79,8 @@ def played() -> tuple[Played, ...]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The study's directory, what it returned, and what it said."""
-    directory = tmp_path_factory.mktemp("fig2")
-    console = Console(highlight=False, width=130, file=StringIO())
-    with Display(console) as display:
-        value = study({"kind": "fig2"}, directory, display, None)
-    return directory, value, console.file.getvalue()
+def found(display):
+    return Fig2()(None, display)
 
 
 def log(each: Played):
@@ -167,14 +154,15 @@ def test_schemes_2_to_4_differ_by_their_decisions_alone():
     assert third.payload_bytes == (216,)
 
 
-def test_the_study_says_writes_and_draws(made):
-    directory, value, said = made
-    assert value == 50
-    for words in ("3 (3)", "25 (25)", "50 (50)", "6/2/6/2", "0/0/3", "every second task exits"):
-        assert words in said
-    assert "reconstructed" in said
-    assert "scripted" in said
-    content = json.loads((directory / "fig2.json").read_text())
+def test_the_study_tells_what_is_ours_and_what_the_papers(found):
+    assert found.value == 50
+    assert row(found, "2")[1:4] == ["2/3/2", "3 (3)", "25 (25)"]
+    assert row(found, "3")[2:4] == ["2 (2)", "50 (50)"]
+    assert row(found, "4")[5] == "6/2/6/2"
+    assert "scheme 4: scheme 3, and every second task exits" in found.notes
+    assert "reconstructed" in found.notes[-1]
+    assert "scripted" in found.notes[-1]
+    content = written(found)
     assert "reconstructed" in content["caveat"]
     third = content["schemes"][2]
     assert [task["payload_bytes"] for task in third["tasks"]] == [144, 144, 144, 72]
@@ -182,34 +170,18 @@ def test_the_study_says_writes_and_draws(made):
     assert content["schemes"][3]["paper"]["largest_stage_s"] is None
 
 
-def test_the_picture_shows_each_task_in_its_share(made):
+def test_the_picture_shows_each_task_in_its_share(found, tmp_path):
     # Lane seconds of task 0, 1, 2, 3 over the schemes: 6 + 7 + 6 + 6, 6 + 7 + 6 + 2, as 0, and
     # 6 + 7 + 5 + 2; grey is the rest of 3 × (18 + 16 + 12 + 10) = 168: 168 - 25 - 21 - 25 - 20.
-    directory, _, _ = made
-    seen = pixels(directory / "fig2.png")
+    found.figures["fig2"].savefig(tmp_path / "fig2.png")
+    seen = pixels(tmp_path / "fig2.png")
     held = [seen[colour] for colour in COLOURS[:4]]
     assert COLOURS[4] not in seen
-    total = sum(held) + seen[GREY]
-    shares = [n / total for n in (*held, seen[GREY])]
+    total = sum(held) + seen[IDLE]
+    shares = [n / total for n in (*held, seen[IDLE])]
     assert shares == pytest.approx([k / 168 for k in (25, 21, 25, 20, 77)], rel=0.06)
-    with Image.open(directory / "fig2.png") as image:
+    with Image.open(tmp_path / "fig2.png") as image:
         assert image.width == 1500
-
-
-def test_settings_are_refused(tmp_path):
-    with (
-        Display(Console(quiet=True)) as display,
-        pytest.raises(ConfigError, match=r"study\.tasks: .* no settings"),
-    ):
-        study({"kind": "fig2", "tasks": 5}, tmp_path, display, None)
-
-
-def test_the_experiment_composes():
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        config = validated(compose("config", overrides=["experiment=fig2"]))
-    assert config.job == "study"
-    assert config.study is not None
-    assert config.study.kind == "fig2"
 
 
 # --- Fig. 4 ---------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Draws of the splits, and the two studies on them, with a model that is a table of answers."""
 
-import json
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -8,13 +7,12 @@ import numpy as np
 import pytest
 from helpers.answers import Answers
 from helpers.graphs import PlainCodec, chain
-from rich.console import Console
+from helpers.studies import study, written
 
 from coach_exp.network.trace import constant
 from coach_exp.online.budgets import Evidence, Limits
 from coach_exp.pipeline.outcomes import RescaledOutcomes, SelectedOutcomes
 from coach_exp.quant.precision import SearchedBits
-from coach_exp.results.progress import Display
 from coach_exp.studies import budgets, orders
 from coach_exp.studies.split_draws import Draws
 from coach_exp.types.errors import ConfigError
@@ -64,12 +62,6 @@ class Made:
 
     def answers(self, name):
         return self.splits[name]
-
-
-@pytest.fixture
-def display():
-    with Display(Console(quiet=True)) as shown:
-        yield shown
 
 
 def videos_of(outcomes: SelectedOutcomes) -> set[int]:
@@ -128,10 +120,9 @@ def test_without_training_there_is_nothing_to_ask():
         Draws.of(Made(trained=False), count=1, seed=0)
 
 
-def test_orders_of_centres_that_stay_are_the_same(tmp_path, display):
-    settings = {"kind": "orders", "depths": 2, "draws": 2, "count_caps": [None, 5]}
-    orders.study(settings, tmp_path, display, Made())
-    rows = json.loads((tmp_path / "orders.json").read_text())
+def test_orders_of_centres_that_stay_are_the_same(display):
+    found = study("orders.Orders", depths=2, draws=2, count_caps=[None, 5])(Made(), display)
+    rows = written(found)["rows"]
     assert len(rows) == 2 * 5  # depths × rules
     still = [row for row in rows if row["rule"]["update"] == "none"]
     for row in still:
@@ -140,8 +131,11 @@ def test_orders_of_centres_that_stay_are_the_same(tmp_path, display):
         assert 0 < low[0]["exit_ratio"] < 1
     moving = [row for row in rows if row["rule"]["cap"] == 5]
     assert any(row["runs"]["low"] != row["runs"]["high"] for row in moving)
-    assert (tmp_path / "orders.md").read_text().count("\n") == 2 + len(rows)
-    assert (tmp_path / "orders.png").stat().st_size > 10_000
+    (table,) = found.tables
+    assert len(table.rows) == len(rows)
+    assert {len(cells) for cells in table.rows} == {len(table.heads)}
+    assert len(found.figures["orders"].axes) == 2 * 5
+    assert found.notes[0].startswith("centres that stay: the exit ratio is the same")
 
 
 def test_the_rise_is_paired_by_draw():
@@ -155,30 +149,31 @@ def test_the_rise_is_paired_by_draw():
     assert row.mean("low", "wrong_exits") is None
 
 
-def test_budgets_are_judged_on_videos_they_never_saw(tmp_path, display):
-    settings = {
-        "kind": "budgets",
-        "depths": 1,
-        "draws": 8,
-        "limits": {"paper": [0.5], "guarantee": [0.5, 8.0]},
-    }
-    worst = budgets.study(settings, tmp_path, display, Made())
-    paper, none, some = json.loads((tmp_path / "budgets.json").read_text())
+def test_budgets_are_judged_on_videos_they_never_saw(display):
+    limits = {"paper": [0.5], "guarantee": [0.5, 8.0]}
+    found = study("budgets.Budgets", depths=1, draws=8, limits=limits)(Made(), display)
+    paper, none, some = written(found)["rows"]
     assert paper["breaks"] >= 2  # a limit fitted to 60 videos does not hold on the next 60
     assert none["breaks"] == 0
     assert all(each["exit_share"] == 0 for each in none["draws"])  # nothing can be certified
     assert any(each["exit_share"] > 0 for each in some["draws"])
-    assert worst == max(none["breaks"], some["breaks"]) / 8
-    assert (tmp_path / "budgets.png").stat().st_size > 10_000
+    assert found.value == max(none["breaks"], some["breaks"]) / 8
+    assert [len(table.rows) for table in found.tables] == [3, 1]
+    assert len(found.figures["budgets"].axes) == 1
 
 
 def evidence(exit_right, videos) -> Evidence:
     n = len(exit_right)
     right = np.ones(n, bool)
     return Evidence(
-        np.arange(n, 0, -1.0), np.array(exit_right, bool), {4: right}, 4, right,
-        np.array(videos), np.arange(n, 0, -1.0),
-    )  # fmt: skip
+        separability=np.arange(n, 0, -1.0),
+        exit_right=np.array(exit_right, bool),
+        sent={4: right},
+        bits=4,
+        uncut_right=right,
+        video=np.array(videos),
+        reference=np.arange(n, 0, -1.0),
+    )
 
 
 def test_losses_are_counted_on_the_other_videos_by_hand():
@@ -191,20 +186,3 @@ def test_losses_are_counted_on_the_other_videos_by_hand():
     assert budgets.loss_interval([found]) == (25.0, 0.0, 50.0)
     row = budgets.Row("a", 0.5, "paper", 24.9, [found])
     assert row.breaks == 1
-
-
-@pytest.mark.parametrize(
-    ("module", "settings", "message"),
-    [
-        (orders, {"draws": 1}, r"draws = 1: should be greater than or equal to 2"),
-        (orders, {"deep": 3}, "deep"),
-        (budgets, {"limits": {"none": [1]}}, r"limits\.none"),
-        (orders, {"budget": "guarantee"}, r"budget = guarantee: should be 'paper' or 'joint'"),
-        (budgets, {"limits": {"paper": [1]}, "delta": 1.0}, "delta = 1.0: should be less than 1"),
-        (budgets, {"limits": {"guarantee": [100]}}, r"limits\.guarantee\.0 = 100"),
-        (budgets, {"limits": {}}, "limits"),
-    ],
-)
-def test_wrong_settings_are_named(module, settings, message, tmp_path, display):
-    with pytest.raises(ConfigError, match=message):
-        module.study(settings, tmp_path, display, Made())

@@ -1,25 +1,17 @@
-"""The studies at sizes of a few seconds: their files, and what holds of any such measurement."""
+"""The studies at sizes of a few seconds: what they find, and what holds of any such measurement."""
 
-import json
 from math import inf, isclose, isfinite, isnan
 
 import numpy as np
 import pytest
-from helpers.paths import CONF
-from hydra import compose, initialize_config_dir
-from rich.console import Console
+from helpers.studies import row, study, written
 
-from coach_exp.jobs.start import run_job
 from coach_exp.planner.planning import Planner
 from coach_exp.results.estimation import SAMPLES
-from coach_exp.results.progress import Display
-from coach_exp.setup.config import validated
-from coach_exp.setup.invocation import Invocation
-from coach_exp.studies import complexity, estimators, gaps
+from coach_exp.studies import complexity, gaps
 from coach_exp.studies.random_graphs import SHAPES
 from coach_exp.types.errors import ConfigError
 
-PNG = b"\x89PNG"
 SMALL_BLOCKS = {
     "branches": [1, 2, 3],
     "layers": [1, 2, 3, 4],
@@ -30,38 +22,25 @@ SMALL_BLOCKS = {
 }
 
 
-@pytest.fixture
-def display():
-    with Display(Console(quiet=True)) as shown:
-        yield shown
-
-
-@pytest.mark.parametrize("name", ["complexity", "estimators", "gaps"])
-def test_the_experiment_states_its_command_and_its_settings_are_valid(name):
-    text = (CONF / "experiment" / f"{name}.yaml").read_text()
-    assert f"python run.py experiment={name}" in text.splitlines()[1]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = validated(compose("config", overrides=[f"experiment={name}"]))
-    assert config.job == "study"
-    module = {"complexity": complexity, "estimators": estimators, "gaps": gaps}[name]
-    module.Settings.model_validate(config.study.model_dump())
-
-
 # ------------------------------------------------------------------------------ complexity
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """The study by way of the job; its JSON."""
-    directory = tmp_path_factory.mktemp("complexity")
-    overrides = [f"study.{key}={json.dumps(value)}" for key, value in SMALL_BLOCKS.items()]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        raw = compose("config", overrides=["experiment=complexity", *overrides])
-    exponent = run_job(raw, Invocation(directory, "complexity", tuple(overrides)))
-    assert (directory / "complexity.png").read_bytes().startswith(PNG)
-    found = json.loads((directory / "complexity.json").read_text())
-    assert found["fits"]["one_move"] == exponent
-    return found
+def found_complexity(display):
+    return study("complexity.Complexity", **SMALL_BLOCKS)(None, display)
+
+
+@pytest.fixture(scope="module")
+def measured(found_complexity):
+    return written(found_complexity)
+
+
+def test_the_exponent_of_the_plain_algorithm_is_the_value(found_complexity, measured):
+    assert measured["fits"]["one_move"] == found_complexity.value
+    assert len(found_complexity.figures["complexity"].axes) == 2
+    assert found_complexity.notes[0].endswith("more than limit = 50 cuts (3×3, 3×4)")
+    assert row(found_complexity, "2 × 1")[1:4] == ["8", "9", "5"]
+    assert row(found_complexity, "3 × 4")[3] == "–"
 
 
 def test_all_exponents_are_finite(measured):
@@ -129,9 +108,8 @@ def test_a_block_of_many_branches_is_searched_in_time_linear_in_its_depth():
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    """A few graphs of each shape and one small classifier: the JSON and the Markdown."""
-    directory = tmp_path_factory.mktemp("gaps")
+def found_gaps(display):
+    """Of a few graphs of each shape and one small classifier."""
     settings = {
         "graphs": 25,
         "max_layers": 11,
@@ -140,10 +118,12 @@ def compared(tmp_path_factory):
         "mbps": [10],
         "limit": 500,
     }
-    with Display(Console(quiet=True)) as shown:
-        mean = gaps.study(settings, directory, shown, None)
-    found = json.loads((directory / "gaps.json").read_text())
-    return mean, found, (directory / "gaps.md").read_text()
+    return study("gaps.Gaps", **settings)(None, display)
+
+
+@pytest.fixture(scope="module")
+def compared(found_gaps):
+    return written(found_gaps)
 
 
 def of(found, moves, shape, objective="all"):
@@ -156,101 +136,111 @@ def of(found, moves, shape, objective="all"):
 
 
 def test_every_shape_is_compared_under_every_objective(compared):
-    _, found, _ = compared
     for shape in SHAPES:
         for moves in ("one", "two"):
-            assert of(found, moves, shape)["plans"] == 4 * 25
+            assert of(compared, moves, shape)["plans"] == 4 * 25
             for objective in ("paper", "bottleneck", "latency", "weighted"):
-                assert of(found, moves, shape, objective)["plans"] == 25
+                assert of(compared, moves, shape, objective)["plans"] == 25
 
 
 def test_chains_have_no_gap(compared):
     for moves in ("one", "two"):
-        row = of(compared[1], moves, "chain")
-        assert (row["equal"], row["mean"], row["maximum"]) == (1, 0, 0)
+        chain = of(compared, moves, "chain")
+        assert (chain["equal"], chain["mean"], chain["maximum"]) == (1, 0, 0)
 
 
-def test_two_moves_are_never_worse_than_one_and_no_plan_beats_the_optimum(compared):
-    mean, found, _ = compared
+def test_two_moves_are_never_worse_than_one_and_no_plan_beats_the_optimum(found_gaps):
+    found = written(found_gaps)
     for shape in SHAPES:
         one, two = (of(found, moves, shape) for moves in ("one", "two"))
         assert 0 <= two["mean"] <= one["mean"]
         assert two["equal"] >= one["equal"]
         assert two["maximum"] <= one["maximum"]
-    assert mean == pytest.approx(np.mean([of(found, "two", shape)["mean"] for shape in SHAPES]))
+    assert found_gaps.value == pytest.approx(
+        np.mean([of(found, "two", shape)["mean"] for shape in SHAPES])
+    )
 
 
-def test_a_classifier_has_no_gap_and_one_with_too_many_cuts_is_named_with_the_cause(compared):
-    _, found, text = compared
+def test_a_classifier_has_no_gap_and_one_with_too_many_cuts_is_named_with_the_cause(found_gaps):
+    found = written(found_gaps)
     assert [each["name"] for each in found["architectures"]] == ["squeezenet1_1"]
     assert {each["maximum"] for each in found["classifiers"]} == {0}
     assert "more than planner.limit = 500 cuts" in found["left_out"]["googlenet"]
-    assert "| googlenet | exhaustive search met" in text
-    assert "| chain | all | two | 100 | 100.0 | 0 | 0 | 0 |" in text
+    assert row(found_gaps, "googlenet")[1].startswith("exhaustive search met")
+    assert row(found_gaps, "chain", "all", "two")[3:] == ["100", "100.0", "0", "0", "0"]
+    assert "Classifiers with a gap" not in [table.title for table in found_gaps.tables]
 
 
 def test_graphs_are_small_enough_and_the_same_every_time():
-    settings = gaps.Settings(graphs=20, max_layers=8)
     for shape in SHAPES:
-        first, second = (list(gaps.random_problems(shape, settings)) for _ in range(2))
+        first, second = (list(gaps.random_problems(shape, 20, 8, seed=0)) for _ in range(2))
         assert first == second
         assert 3 <= max(len(each.graph) for each in first) <= 8
 
 
 def test_a_gap_is_a_share_of_the_optimum():
-    row = gaps.Summary.of(
-        "g", "all", "two", [gaps.Gap("g", "", "paper", "two", gap) for gap in (0, 0, 0, 0.4)]
-    )
-    assert (row.plans, row.equal, row.mean, row.maximum) == (4, 0.75, 0.1, 0.4)
-    assert (
-        gaps.Summary.of("g", "all", "two", [gaps.Gap("g", "", "paper", "two", inf)]).maximum == inf
-    )
+    def summary(*values):
+        every = [gaps.Gap("g", "", "paper", "two", gap) for gap in values]
+        return gaps.Summary.of("g", "all", "two", every)
+
+    found = summary(0, 0, 0, 0.4)
+    assert (found.plans, found.equal, found.mean, found.maximum) == (4, 0.75, 0.1, 0.4)
+    assert summary(inf).maximum == inf
+
+
+def test_a_device_that_is_not_there_is_named_before_anything_is_planned(display):
+    with pytest.raises(ConfigError, match=r"no device/nx3; choose one of \['file'.*'nx'"):
+        study("gaps.Gaps", devices=["nx3"])(None, display)
 
 
 # ------------------------------------------------------------------------------ estimators
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory):
-    """Generated traces and two files, one of which is none: mean error, JSON, Markdown."""
-    directory = tmp_path_factory.mktemp("estimators")
-    folder = directory / "traces" / "walked"
-    folder.mkdir(parents=True)
+def found_errors(tmp_path_factory, display):
+    """Of generated traces and two files, one of which is none."""
+    folder = tmp_path_factory.mktemp("traces") / "walked"
+    folder.mkdir()
     (folder / "a.csv").write_text("1,1000000\n2,0\n3,500000\n")
     (folder / "README").write_text("not a trace\n")
     settings = {"walks": 1, "elements": 200_000, "bits": 8, "traces": str(folder.parent)}
-    settings |= {"weights": [1.0, 0.3]}
-    with Display(Console(quiet=True)) as shown:
-        mean = estimators.study(settings, directory, shown, None)
-    found = json.loads((directory / "estimators.json").read_text())
-    assert (directory / "estimators.png").read_bytes().startswith(PNG)
-    return mean, found, (directory / "estimators.md").read_text()
+    return study("estimators.Estimators", weights=[1.0, 0.3], **settings)(None, display)
 
 
-def test_every_estimator_is_scored_on_every_trace(scored):
-    _, found, text = scored
+@pytest.fixture(scope="module")
+def scored(found_errors):
+    return written(found_errors)
+
+
+def test_every_estimator_is_scored_on_every_trace(found_errors, scored):
     names = ["ewma 1", "ewma 0.3", "harmonic 5", "oracle"]
     families = ["fig5a", "fig5b", "random_walk", "walked"]
-    assert [(e["family"], e["estimator"]) for e in found["scores"]] == [
+    assert [(e["family"], e["estimator"]) for e in scored["scores"]] == [
         (family, name) for family in families for name in names
     ]
-    assert "| walked | 1 | 4.0 | oracle | 0.0 | 0.0 | 0.00 |" in text
-    (cause,) = found["left_out"].values()
-    assert cause.startswith("README, line 1: 'not a trace' is wrong")
+    assert row(found_errors, "walked", "1", "4.0", "oracle")[4:7] == ["0.0", "0.0", "0.00"]
+    assert len(found_errors.figures["estimators"].axes) == len(families)
+    (note,) = found_errors.notes
+    assert "README is left out: README, line 1: 'not a trace' is wrong" in note
+
+
+def test_a_folder_that_is_none_is_named(display):
+    with pytest.raises(ConfigError, match=r"traces = /nowhere: is no folder"):
+        study("estimators.Estimators", traces="/nowhere", walks=1)(None, display)
 
 
 def of_estimator(scored, family, name):
-    (each,) = [e for e in scored[1]["scores"] if (e["family"], e["estimator"]) == (family, name)]
+    (each,) = [e for e in scored["scores"] if (e["family"], e["estimator"]) == (family, name)]
     return each
 
 
 def test_the_oracle_alone_is_always_right(scored):
-    for each in scored[1]["scores"]:
+    for each in scored["scores"]:
         exact = each["error_percent"] == each["bias_percent"] == each["lag_s"] == 0
         assert exact == (each["estimator"] == "oracle")
 
 
-def test_the_last_transfer_as_estimate_over_two_steps_by_hand(scored):
+def test_the_last_transfer_as_estimate_over_two_steps_by_hand(found_errors, scored):
     # Transfers of 1.600192 Mbit end 5 ms + n · 80.0096 ms after the start; the end decides 7 ms
     # after each. The one from 9.92620 s to 10.01240 s spans the first step: 18.562 Mbps where the
     # truth is 10. The one from 19.93359 to 20.18721 s spans the second: 6.3095 for 5. All others
@@ -262,8 +252,8 @@ def test_the_last_transfer_as_estimate_over_two_steps_by_hand(scored):
     )
     # The first is nearer to 20 than to 10 for one transfer, the second nearer to 5 than to 10.
     assert last["lag_s"] == pytest.approx(0.16002, abs=3 * 30 / SAMPLES)
-    assert scored[0] == pytest.approx(
-        np.mean([e["error_percent"] for e in scored[1]["scores"] if e["estimator"] == "ewma 1"])
+    assert found_errors.value == pytest.approx(
+        np.mean([e["error_percent"] for e in scored["scores"] if e["estimator"] == "ewma 1"])
     )
 
 
@@ -273,22 +263,3 @@ def test_a_transfer_through_an_outage_is_taken_for_a_slow_link(scored):
     last = of_estimator(scored, "walked", "ewma 1")
     assert (last["tasks"], last["scored"], last["outages"]) == (7, 7, 0)
     assert last["bias_percent"] == pytest.approx(100 * ((1.3278 / 4) ** (1 / 7) - 1), rel=1e-3)
-
-
-# --------------------------------------------------------------------------------- mistakes
-
-
-@pytest.mark.parametrize(
-    ("module", "settings", "message"),
-    [
-        (complexity, {"branches": [0]}, r"branches\.0"),
-        (complexity, {"brunches": [1]}, "brunches"),
-        (estimators, {"weights": [0]}, r"weights\.0"),
-        (estimators, {"traces": "/nowhere"}, r"study\.traces = /nowhere: is no folder"),
-        (gaps, {"objectives": ["fast"]}, r"objectives\.0"),
-        (gaps, {"graphs": 0, "devices": ["nx3"]}, r"no device/nx3; choose one of \['file'.*'nx'"),
-    ],
-)
-def test_a_wrong_setting_is_named(module, settings, message, tmp_path, display):
-    with pytest.raises(ConfigError, match=message):
-        module.study(settings, tmp_path, display, None)

@@ -1,51 +1,22 @@
 """The data a config asks for, kept on disk once it is made.
 
-In: the `data` group of the config and a cache folder. Out: the four splits, memory-mapped.
+In: the settings of a data set and a cache folder. Out: the four splits, memory-mapped.
 """
 
 import errno
 import inspect
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from hashlib import blake2b
-from importlib import import_module
 from os import getpid
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, cast
 
 from coach_exp.learning import decoding, dividing, split_store
 from coach_exp.learning.footage import DataSet
-from coach_exp.learning.gtsrb import Gtsrb
-from coach_exp.learning.imagenet100 import ImageNet100
-from coach_exp.learning.settings import checked
-from coach_exp.learning.synthetic import SyntheticVideo
-from coach_exp.learning.ucf101 import Ucf101
 from coach_exp.learning.video import Splits
-from coach_exp.types.errors import ConfigError, DataError
+from coach_exp.types.errors import DataError
 from coach_exp.types.progress import Progress, silent
 
-KINDS: Mapping[str, type[DataSet]] = {
-    "synthetic": SyntheticVideo,
-    "gtsrb": Gtsrb,
-    "ucf101": Ucf101,
-    "imagenet100": ImageNet100,
-}
 SHARED = (decoding, dividing)  # code that decides frames and splits, besides a data set's own
-
-
-def data_settings(config: Mapping[str, Any]) -> DataSet:
-    """The typed settings of a `data` config: `kind`, or `_target_` for one's own, and its fields.
-
-    Raises ConfigError for an unknown kind or key, or a wrong value.
-    """
-    given = dict(config)
-    name, kind = _kind(given)
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise ConfigError(f"{name} has no keys {unknown}; it has {', '.join(sorted(known))}")
-    return checked(kind, given, "data")
 
 
 def load_splits(settings: DataSet, cache_dir: Path, progress: Progress = silent) -> Splits:
@@ -79,27 +50,6 @@ def _publish(staging: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():  # else another process was faster
             raise
-
-
-def _kind(given: dict[str, Any]) -> tuple[str, type[DataSet]]:
-    """Name and class of what is asked for, which are taken out of `given`."""
-    target, kind = given.pop("_target_", None), given.pop("kind", None)
-    if target is None:
-        if kind not in KINDS:
-            raise ConfigError(f"data.kind={kind!r} is not one of {', '.join(KINDS)}")
-        return f"data.kind={kind}", KINDS[kind]
-    module, _, name = str(target).rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"data._target_={target!r} cannot be imported: {error}; give the full name of a class"
-        ) from error
-    if not (inspect.isclass(found) and is_dataclass(found)):
-        raise ConfigError(
-            f"data._target_={target!r} is not a dataclass; see coach_exp.learning.footage.DataSet"
-        )
-    return f"data._target_={target}", cast(type[DataSet], found)
 
 
 def _code(kind: type) -> str:

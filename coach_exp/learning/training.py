@@ -1,12 +1,10 @@
 """How a classifier is fitted: settings alone, so that a config can be read without torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from coach_exp.learning.settings import checked
 from coach_exp.types.errors import ConfigError
 
 
@@ -28,19 +26,9 @@ class Training:
     patience: PositiveInt = 8
     seed: NonNegativeInt = 0
 
-    @staticmethod
-    def of(config: Mapping[str, Any], group: str = "training") -> "Training":
-        """From the config under the key `group`. Raises ConfigError for an unknown key or a value
-        out of range."""
-        known = {f.name for f in fields(Training)}
-        unknown = sorted(set(config) - known)
-        if unknown:
-            raise ConfigError(f"{group} has no keys {unknown}; it has {', '.join(sorted(known))}")
-        return checked(Training, config, group)
-
     def __post_init__(self) -> None:
         if self.frames_per_epoch < self.batch_size:
             raise ConfigError(
-                f"frames_per_epoch={self.frames_per_epoch} is less than one batch of "
+                f"frames_per_epoch = {self.frames_per_epoch}: is less than one batch of "
                 f"{self.batch_size}"
             )

@@ -16,15 +16,18 @@ from helpers.paths import ROOT
 from omegaconf import OmegaConf
 
 from coach_exp.learning import split_store
-from coach_exp.learning.datasets import data_settings, load_splits
+from coach_exp.learning.datasets import load_splits
 from coach_exp.learning.dividing import divide
-from coach_exp.learning.footage import Clip, Footage
+from coach_exp.learning.footage import Clip, DataSet, Footage
 from coach_exp.learning.gtsrb import Gtsrb
 from coach_exp.learning.imagenet100 import ImageNet100
 from coach_exp.learning.synthetic import SyntheticVideo
 from coach_exp.learning.ucf101 import Ucf101
 from coach_exp.learning.video import SPLIT_NAMES, Splits, VideoDataset
+from coach_exp.types.component import built
 from coach_exp.types.errors import ConfigError, DataError
+
+GTSRB = "coach_exp.learning.gtsrb.Gtsrb"
 
 
 def dataset(videos, labels=None, names=("a", "b")) -> VideoDataset:
@@ -206,32 +209,35 @@ def test_the_real_signs(tmp_path):
 )
 def test_the_config_files_state_the_defaults(name, settings):
     config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml"))
-    assert data_settings(config.get("data", config)) == settings
+    assert built(config.get("data", config), "data", DataSet) == settings
 
 
 def test_an_unknown_kind_or_key_is_refused():
-    with pytest.raises(ConfigError, match=r"data\.kind='mnist' is not one of synthetic, gtsrb"):
-        data_settings({"kind": "mnist"})
-    with pytest.raises(ConfigError, match=r"has no keys \['sise'\]; it has .*size"):
-        data_settings({"kind": "gtsrb", "sise": 3})
+    with pytest.raises(ConfigError, match=r"data\._target_ = .*Mnist: cannot be imported"):
+        built({"_target_": "coach_exp.learning.gtsrb.Mnist"}, "data", DataSet)
+    with pytest.raises(ConfigError, match=r"data\.sise = 3: .* did you mean 'size'\?"):
+        built({"_target_": GTSRB, "sise": 3}, "data", DataSet)
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"kind": "gtsrb", "size": "big"}, r"data\.size = big: should be a valid integer"),
+        ({"_target_": GTSRB, "size": "big"}, r"data\.size = big: should be a valid integer"),
         (
-            {"kind": "gtsrb", "shares": {"train": "x"}},
+            {"_target_": GTSRB, "shares": {"train": "x"}},
             r"data\.shares\.train = x: should be a valid",
         ),
-        ({"kind": "ucf101", "split": 7}, r"data\.split = 7: should be 1, 2 or 3"),
-        ({"_target_": "nowhere.Data"}, r"'nowhere\.Data' cannot be imported.*full name of a class"),
-        ({"_target_": "pathlib.Path"}, r"'pathlib\.Path' is not a dataclass; see .*DataSet"),
+        (
+            {"_target_": "coach_exp.learning.ucf101.Ucf101", "split": 7},
+            r"data\.split = 7: should be 1, 2 or 3",
+        ),
+        ({"_target_": "nowhere.Data"}, r"nowhere\.Data: cannot be imported.*full name of a class"),
+        ({"_target_": "pathlib.Path"}, r"pathlib\.Path: has no .*read; see .*DataSet"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key_and_rule(config, words):
     with pytest.raises(ConfigError, match=words):
-        data_settings(config)
+        built(config, "data", DataSet)
 
 
 def test_synthetic_data_is_kept_by_its_settings(tmp_path):
@@ -270,7 +276,7 @@ class Greys:
 
 
 def test_ones_own_data_set_is_named_by_its_class(tmp_path: Path):
-    settings = data_settings({"_target_": f"{__name__}.Greys", "size": 20})
+    settings = built({"_target_": f"{__name__}.Greys", "size": 20}, "data", DataSet)
     assert settings == Greys(size=20)
     told: list[tuple[int, int]] = []
     splits = load_splits(settings, tmp_path, lambda _, done, total: told.append((done, total)))

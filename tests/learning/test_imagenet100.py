@@ -5,8 +5,9 @@ import pytest
 from helpers.data_roots import unpacked, write_images
 from PIL import Image
 
-from coach_exp.learning.datasets import data_settings, load_splits
+from coach_exp.learning.datasets import load_splits
 from coach_exp.learning.imagenet100 import ImageNet100, long_tail
+from coach_exp.types.component import of_class
 from coach_exp.types.errors import ConfigError, DataError
 
 
@@ -142,7 +143,7 @@ def test_too_few_images_for_four_splits_are_refused(tmp_path: Path):
 )
 def test_settings_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
-        data_settings({"kind": "imagenet100", **wrong})
+        of_class(ImageNet100, wrong, "data")()
 
 
 @pytest.mark.slow

@@ -3,9 +3,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from coach_exp.learning.datasets import data_settings, load_splits
+from coach_exp.learning.datasets import load_splits
 from coach_exp.learning.synthetic import SHAPES, SyntheticVideo
 from coach_exp.learning.video import Splits
+from coach_exp.types.component import of_class
 from coach_exp.types.errors import ConfigError
 
 SMALL = SyntheticVideo(
@@ -76,4 +77,4 @@ def test_the_object_moves(generate):
 )
 def test_settings_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
-        data_settings({"kind": "synthetic", **wrong})
+        of_class(SyntheticVideo, wrong, "data")()

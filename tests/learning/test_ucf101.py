@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from helpers.data_roots import DATA, RATE, clip_name, write_clips, write_video
 
-from coach_exp.learning.datasets import data_settings, load_splits
+from coach_exp.learning.datasets import load_splits
 from coach_exp.learning.ucf101 import Ucf101, decode
+from coach_exp.types.component import of_class
 from coach_exp.types.errors import ConfigError, DataError
 
 LOSS = 3  # grey levels by which the codec may change a flat frame
@@ -235,4 +236,4 @@ def test_a_file_of_sound_alone_is_refused(tmp_path: Path):
 )
 def test_settings_are_refused(wrong, words):
     with pytest.raises(ConfigError, match=words):
-        data_settings({"kind": "ucf101", **wrong})
+        of_class(Ucf101, wrong, "data")()

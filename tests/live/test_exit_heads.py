@@ -24,6 +24,7 @@ from coach_exp.live.model_answers import ModelOnData
 from coach_exp.live.outcomes import TorchOutcomes, torch_outcomes
 from coach_exp.profiling.capture import CapturedModel, capture
 from coach_exp.quant.affine import UniformAffine
+from coach_exp.types.component import of_class
 from coach_exp.types.errors import ConfigError, CutError, DataError, GraphError
 from coach_exp.types.outcomes import Crossing, ExitAnswer
 
@@ -169,9 +170,9 @@ def test_frames_for_less_than_one_batch_are_too_few():
 
 def test_settings_are_refused_under_their_own_name():
     with pytest.raises(ConfigError, match=r"exit_training\.epochs = 0: should be greater than 0"):
-        Training.of({"epochs": 0}, "exit_training")
-    with pytest.raises(ConfigError, match=r"exit_training has no keys \['epoch'\]"):
-        Training.of({"epoch": 1}, "exit_training")
+        of_class(Training, {"epochs": 0}, "exit_training")
+    with pytest.raises(ConfigError, match=r"exit_training\.epoch = 1: .* did you mean 'epochs'"):
+        of_class(Training, {"epoch": 1}, "exit_training")
 
 
 # --- keys

@@ -73,12 +73,16 @@ def store():
     return Store()
 
 
-@pytest.fixture
-def job(tmp_path: Path, store: Store, capsys):
+@pytest.fixture(scope="module")
+def config():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        raw = compose("config", overrides=["job=precision"])
+        return Composed.of(compose("config", overrides=["job=precision"]))
+
+
+@pytest.fixture
+def job(config: Composed, tmp_path: Path, store: Store, capsys):
     with Display(Console(width=80)) as display:
-        made = Job(Composed.of(raw), Invocation(tmp_path / "job", "weights=none", ()), display)
+        made = Job(config, Invocation(tmp_path / "job", "weights=none", ()), display)
         made.__dict__["tracker"] = store
         yield made
 
@@ -110,7 +114,7 @@ def test_a_job_is_a_run_of_its_own(job: Job, store: Store):
     ("sweep", "name", "parent"),
     [(None, "A table", None), (Path("/out/sweep-1"), "weights=none", "parent of sweep-1")],
 )
-def test_a_job_of_a_sweep_is_a_child_called_by_its_overrides(tmp_path, job, sweep, name, parent):
+def test_a_job_of_a_sweep_is_a_child_called_by_its_overrides(job, sweep, name, parent):
     call = Invocation(job.directory, job.call.name, (), sweep)
     child, store = Job(job.config, call, job.display), Store()
     child.__dict__["tracker"] = store

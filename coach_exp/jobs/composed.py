@@ -3,8 +3,8 @@
 In: Hydra's config. Out: one frozen value; no job reads Hydra's own.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +12,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from coach_exp.planner.planning import Planner
+from coach_exp.setup.component import TARGET
 from coach_exp.setup.config import Config, validated
+from coach_exp.setup.invocation import Invocation
 from coach_exp.types.errors import CoachError, ConfigError
 from coach_exp.types.method import Method
+
+RUN = {TARGET: "coach_exp.jobs.run.Run"}  # what a nested config does, whatever its parent does
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Composed:
         except Exception as error:
             if isinstance(error.__cause__, CoachError):
                 raise error.__cause__ from None
-            raise ConfigError(f"method._target_ = {given['_target_']}: {error}") from error
+            raise ConfigError(f"method._target_ = {given[TARGET]}: {error}") from error
 
     def planner(self) -> Planner:
         """The planner that the config describes."""
@@ -48,3 +52,22 @@ class Composed:
     def save(self, path: Path) -> None:
         """Write it as YAML, nothing left to resolve."""
         OmegaConf.save(OmegaConf.create(dict(self.plain)), path)
+
+
+def composed_run(call: Invocation, overrides: Sequence[str]) -> Composed:
+    """The config of the parent's command line with further overrides, less what concerns the
+    parent's job alone. Raises ConfigError when one does not fit."""
+    kept = tuple(each for each in call.overrides if not _of_job(each))
+    raw = replace(call, overrides=kept).with_overrides(overrides)
+    raw["job"] = RUN
+    return Composed.of(raw)
+
+
+def _of_job(override: str) -> bool:
+    """Whether an override chooses or changes the job.
+
+    >>> [_of_job(each) for each in ("job=table", "~job.rows.coach", "+job.rows.a=[]", "jobs=1")]
+    [True, True, True, False]
+    """
+    key = override.lstrip("+~").partition("=")[0]
+    return key == "job" or key.startswith("job.")

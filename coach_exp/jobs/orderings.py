@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from coach_exp.jobs.composed import Composed
+from coach_exp.jobs.composed import Composed, composed_run
 from coach_exp.jobs.job import Job
 from coach_exp.jobs.keep import Work, keep
-from coach_exp.jobs.nested import Named, composed_run
+from coach_exp.jobs.nested import Named
 from coach_exp.jobs.trial import own_view, planned
 from coach_exp.network.estimator import Oracle
 from coach_exp.network.trace import constant

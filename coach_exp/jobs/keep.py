@@ -62,7 +62,7 @@ def keep(
         found = find(work)
         show(found, work)
         files = list(write(found, job.directory))
-        job.display.say(f"files: {job.directory}")
+        job.display.say(_where(found, job.directory))
         run.log_metrics(found.metrics)
         run.log_files(files)
         if found.broken:
@@ -101,6 +101,15 @@ def write(found: Findings, directory: Path) -> Iterator[Path]:
         figure.savefig(path)
         yield path
     yield write_json(directory / "provenance.json", provenance())
+
+
+def _where(found: Findings, directory: Path) -> str:
+    """The line that says where everything lies."""
+    if not found.figures:
+        return f"files: {directory}"
+    plural = "s" * (len(found.figures) > 1)
+    pictures = ", ".join(f"{name}.png" for name in found.figures)
+    return f"picture{plural}: {pictures}; files: {directory}"
 
 
 def as_markdown(found: Findings) -> str:

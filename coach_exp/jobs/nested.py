@@ -10,23 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from omegaconf import DictConfig
 from pydantic import AfterValidator, Field
 
+from coach_exp.jobs.composed import composed_run
 from coach_exp.jobs.job import Job
 from coach_exp.jobs.result import measured
 from coach_exp.jobs.run_files import keep_result
 from coach_exp.results import report
 from coach_exp.results.metrics import Summary
-from coach_exp.setup.config import Config, validated
+from coach_exp.setup.config import Config
 from coach_exp.setup.invocation import Invocation
 from coach_exp.tracking.params import config_hash
 from coach_exp.tracking.storage import load_tasks
 from coach_exp.tracking.tracker import Finished, Tracker
-from coach_exp.types.component import TARGET
 from coach_exp.types.task import Records
-
-RUN = {TARGET: "coach_exp.jobs.run.Run"}  # what a nested config does, whatever its parent does
 
 
 def _given(names: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
@@ -38,25 +35,6 @@ def _given(names: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]
 # Such names are those of folders and of parameters in MLflow.
 Name = Annotated[str, Field(pattern=r"^[\w .-]+$")]
 Named = Annotated[Mapping[Name, tuple[str, ...]], AfterValidator(_given)]  # the overrides they mean
-
-
-def composed_run(call: Invocation, overrides: Sequence[str]) -> Config:
-    """The config of the parent's command line with further overrides, less what concerns the
-    parent's job alone. Raises ConfigError when one does not fit."""
-    kept = tuple(each for each in call.overrides if not _of_job(each))
-    raw: DictConfig = replace(call, overrides=kept).with_overrides(overrides)
-    raw["job"] = RUN
-    return validated(raw)
-
-
-def _of_job(override: str) -> bool:
-    """Whether an override chooses or changes the job.
-
-    >>> [_of_job(each) for each in ("job=table", "~job.rows.coach", "+job.rows.a=[]", "jobs=1")]
-    [True, True, True, False]
-    """
-    key = override.lstrip("+~").partition("=")[0]
-    return key == "job" or key.startswith("job.")
 
 
 @dataclass(frozen=True)

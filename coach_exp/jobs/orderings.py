@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, PositiveFloat
 
+from coach_exp.jobs.composed import composed_run
 from coach_exp.jobs.entry import own_view, planned
 from coach_exp.jobs.job import Job
 from coach_exp.jobs.keep import Work, keep
-from coach_exp.jobs.nested import Named, composed_run
+from coach_exp.jobs.nested import Named
 from coach_exp.network.estimator import Oracle
 from coach_exp.network.trace import constant
 from coach_exp.pipeline.simulator import simulate

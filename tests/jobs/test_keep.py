@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from coach_exp.jobs.composed import Composed
 from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from coach_exp.jobs.composed import Composed
 from coach_exp.jobs.job import Job
 from coach_exp.jobs.keep import from_screen, keep
 from coach_exp.plots.figures import new_figure
@@ -73,12 +73,16 @@ def store():
     return Store()
 
 
-@pytest.fixture
-def job(tmp_path: Path, store: Store, capsys):
+@pytest.fixture(scope="module")
+def config():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        raw = compose("config", overrides=["job=precision"])
+        return Composed.of(compose("config", overrides=["job=precision"]))
+
+
+@pytest.fixture
+def job(config: Composed, tmp_path: Path, store: Store, capsys):
     with Display(Console(width=80)) as display:
-        made = Job(Composed.of(raw), Invocation(tmp_path / "job", "weights=none", ()), display)
+        made = Job(config, Invocation(tmp_path / "job", "weights=none", ()), display)
         made.__dict__["tracker"] = store
         yield made
 
@@ -110,7 +114,7 @@ def test_a_job_is_a_run_of_its_own(job: Job, store: Store):
     ("sweep", "name", "parent"),
     [(None, "A table", None), (Path("/out/sweep-1"), "weights=none", "parent of sweep-1")],
 )
-def test_a_job_of_a_sweep_is_a_child_called_by_its_overrides(tmp_path, job, sweep, name, parent):
+def test_a_job_of_a_sweep_is_a_child_called_by_its_overrides(job, sweep, name, parent):
     call = Invocation(job.directory, job.call.name, (), sweep)
     child, store = Job(job.config, call, job.display), Store()
     child.__dict__["tracker"] = store

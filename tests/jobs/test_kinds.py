@@ -8,7 +8,7 @@ from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
-from coach_exp.jobs.nested import RUN, composed_run
+from coach_exp.jobs.composed import RUN, composed_run
 from coach_exp.jobs.start import run_job
 from coach_exp.results.report import USUAL
 from coach_exp.setup.invocation import Invocation

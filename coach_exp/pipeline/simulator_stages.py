@@ -13,7 +13,8 @@ from coach_exp.pipeline.task_log import TaskLog
 from coach_exp.types.method import Link, Transfer
 from coach_exp.types.plan import Plan
 
-Leg = tuple[float, int, float]  # of a tensor: ready_s, bytes, seconds of the cloud's work
+# Of a tensor: ready_s, bytes, seconds of the cloud's work. Plain, since the inner loop unpacks it.
+Leg = tuple[float, int, float]
 
 
 def legs_of(plan: Plan, sizes_bytes: Sequence[int]) -> tuple[Leg, ...]:

@@ -968,10 +968,10 @@ def test_spoilt_frames_leave_no_memory_behind():
     tracemalloc.start()
     try:
         fuzz(1500, seed=3)
-        held, peak = tracemalloc.get_traced_memory()
+        left, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 20_000
+    assert left < 20_000
     assert peak < 2_000_000
 
 

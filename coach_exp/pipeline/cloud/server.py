@@ -185,8 +185,8 @@ class CloudServer:
         """Close what is overdue. Time in which this process did not run counts for nothing: what
         came meanwhile has not been read yet."""
         settings = self.settings
-        shortest_s = min(settings.handshake_s, settings.idle_s, settings.frame_s)
-        pause_s = min(shortest_s / 4, MAX_LOOK_S)
+        min_s = min(settings.handshake_s, settings.idle_s, settings.frame_s)
+        pause_s = min(min_s / 4, MAX_LOOK_S)
         before_s = monotonic()
         while True:
             await asyncio.sleep(pause_s)

@@ -328,7 +328,7 @@ def test_an_address_in_use_is_named():
 
 @pytest.mark.socket
 def test_a_cancelled_task_is_not_computed():
-    held, seen = ThreadEvent(), []
+    go_on, seen = ThreadEvent(), []
 
     class Gated(Instant):
         def start(self, offered):
@@ -337,7 +337,7 @@ def test_a_cancelled_task_is_not_computed():
 
             def gated(part, payload, from_s):
                 seen.append(payload)
-                held.wait(5)
+                go_on.wait(5)
                 return take(part, payload, from_s)
 
             task.take = gated
@@ -353,7 +353,7 @@ def test_a_cancelled_task_is_not_computed():
             end.peer.write(end.session.cancel(1))
             end.peer.write(end.session.ping(0.0))  # its answer tells that CANCEL was read
             await end.until(lambda: any(type(e).__name__ == "Pong" for e in end.heard_events))
-            held.set()
+            go_on.set()
             await end.answer(0)
             await end.answer(2)
             end.leave()

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import exp, log
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from coach_exp.profiling.device import DeviceSpec, analytic
-from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
-from coach_exp.types.shipped import conf_folder
 
+CONF = Path(__file__).parents[2] / "conf"
 SPECS = (
     "device/tx2",
     "device/tx2_trt16",
@@ -89,14 +89,9 @@ PUBLISHED = (
 )
 
 
-def device_spec(name: str) -> DeviceSpec:
-    """The constants of `conf/<name>.yaml`, such as device/nx. Raises ConfigError naming what there
-    is where there is no such file."""
-    path = conf_folder() / f"{name}.yaml"
-    if not path.exists():
-        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
-        raise ConfigError(f"there is no {name}; choose one of {known}")
-    config: Any = OmegaConf.to_container(OmegaConf.load(path))
+def spec(name: str) -> DeviceSpec:
+    """The constants of `conf/<name>.yaml`."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     return DeviceSpec.from_config(config)
 
 
@@ -113,7 +108,7 @@ def log_ratios(name: str, spec: DeviceSpec) -> list[float]:
 
 def tables() -> str:
     """Predicted against published, the fit of each spec, and the paper's two models: Markdown."""
-    specs = {name: device_spec(name) for name in SPECS}
+    specs = {name: spec(name) for name in SPECS}
     against = [
         (
             *(row.spec, row.model, f"{1e3 * row.latency_s:.4g}"),

@@ -222,12 +222,8 @@ def panels_of_space(
 ) -> Sequence[tuple[str, Sequence[tuple[int, Estimate]]]]:
     """For each title the bits of every group and its mean."""
     groups = found.space.groups
-    return {
-        "1 − cosine to own centre": [
-            (g.bits, g.distance) for g in groups if g.distance is not None
-        ],
-        "separability S": [(group.bits, group.separability) for group in groups],
-    }
+    apart = [(group.bits, group.separability) for group in groups]
+    return (("1 − cosine to own centre", near), ("separability S", apart))
 
 
 def _counted(videos: Ints) -> str:

@@ -110,7 +110,7 @@ def precision_map(shown: FewestBits, caption: str) -> "Figure":
     axes = figure.add_subplot(grid[:, 0])
     present = np.unique(bits)
     palette = _palette(
-        {b for means in panels.values() for b, _ in means} | set(present.tolist()), max_bits
+        {b for _, means in panels for b, _ in means} | set(present.tolist()), max_bits
     )
     for value in present.tolist():
         own = shown.points[bits == value]

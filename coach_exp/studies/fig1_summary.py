@@ -222,6 +222,7 @@ def panels_of_space(
 ) -> Sequence[tuple[str, Sequence[tuple[int, Estimate]]]]:
     """For each title the bits of every group and its mean."""
     groups = found.space.groups
+    near = [(group.bits, group.distance) for group in groups if group.distance is not None]
     apart = [(group.bits, group.separability) for group in groups]
     return (("1 − cosine to own centre", near), ("separability S", apart))
 

@@ -4,7 +4,8 @@ In: t-SNE coordinates and what is known of each frame. Out: figures. (a) is a li
 bars, (b) points in the plane.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW = 400  # most frames in one row of a colour line
-_COLOURS = "viridis"  # its lightness alone tells the order: readable without colour vision
+_SCALE = "viridis"  # its lightness alone tells the order: readable without colour vision
 _LIGHTEST = 0.92  # the end of the scale would be too pale on white
 _NEVER = COLOURS[4]
 
@@ -67,7 +68,7 @@ def _line(axes: "Axes", colours: NDArray[np.floating], width: int) -> Any:
             own[None],
             extent=(0, len(own), row + 0.7, row),
             aspect="auto",
-            cmap=_COLOURS,
+            cmap=_SCALE,
             vmin=0,
             vmax=1,
             interpolation="nearest",
@@ -85,26 +86,34 @@ def _ticks(axes: "Axes", frames: NDArray[np.int64], width: int, height: float) -
     axes.vlines(place, row - height, row, color="black", lw=0.9, clip_on=False)
 
 
-def precision_map(
-    points: NDArray[np.floating],
-    bits: NDArray[np.int64],
-    max_bits: int,
-    centres: NDArray[np.floating],
-    panels: Mapping[str, Sequence[tuple[int, Estimate]]],
-    caption: str,
-) -> "Figure":
-    """Frames [n, 2] coloured by their fewest bits (above `max_bits`: a cross) and the semantic
-    centres [labels, 2]; beside them one panel for each named list of (bits, mean with interval).
+@dataclass(frozen=True, eq=False)
+class FewestBits:
+    """What a precision map shows: frames [n, 2] by their fewest bits [n] (above `max_bits`: no
+    width is enough), the semantic centres [labels, 2], and beside them named lists of (bits, mean
+    with interval).
     """
+
+    points: NDArray[np.floating]
+    bits: NDArray[np.int64]
+    max_bits: int
+    centres: NDArray[np.floating]
+    panels: Sequence[tuple[str, Sequence[tuple[int, Estimate]]]]
+
+
+def precision_map(shown: FewestBits, caption: str) -> "Figure":
+    """The frames coloured by their fewest bits (crosses where no width is enough), and beside them
+    one panel for each list.
+    """
+    bits, panels, max_bits = shown.bits, shown.panels, shown.max_bits
     figure = new_figure(10, 6.0)
     grid = figure.add_gridspec(len(panels), 2, width_ratios=[3.1, 1])
     axes = figure.add_subplot(grid[:, 0])
     present = np.unique(bits)
     palette = _palette(
-        {b for means in panels.values() for b, _ in means} | set(present.tolist()), max_bits
+        {b for _, means in panels for b, _ in means} | set(present.tolist()), max_bits
     )
     for value in present.tolist():
-        own = points[bits == value]
+        own = shown.points[bits == value]
         name = f"{bits_name(value, max_bits)} bits ({len(own)})"
         axes.scatter(
             own[:, 0],
@@ -117,8 +126,8 @@ def precision_map(
             label=name,
         )
     axes.scatter(
-        centres[:, 0],
-        centres[:, 1],
+        shown.centres[:, 0],
+        shown.centres[:, 1],
         s=110,
         marker="*",
         color="black",
@@ -138,7 +147,7 @@ def precision_map(
     axes.set(xticks=[], yticks=[])
     axes.set_title("t-SNE to two dimensions", loc="left", fontsize=11)
     axes.spines[["left", "right", "top", "bottom"]].set_visible(False)
-    for place, (name, means) in enumerate(panels.items()):
+    for place, (name, means) in enumerate(panels):
         _means(figure.add_subplot(grid[place, 1]), name, means, palette, max_bits)
     _caption(figure, caption)
     return figure
@@ -157,7 +166,7 @@ def _palette(present: set[int], max_bits: int) -> dict[int, Any]:
 
     widths = sorted(value for value in present if value <= max_bits)
     spread = np.linspace(_LIGHTEST, 0.0, len(widths)) if len(widths) > 1 else np.array([0.5])
-    colours = {value: colormaps[_COLOURS](x) for value, x in zip(widths, spread, strict=True)}
+    colours = {value: colormaps[_SCALE](x) for value, x in zip(widths, spread, strict=True)}
     return colours | {max_bits + 1: _NEVER}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import monotonic, sleep
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ Name = Literal[
     "two clients",
     "eight clients",
 ]
-NAMES: Final[tuple[Name, ...]] = Name.__args__  # type: ignore[attr-defined]
+NAMES: Final[tuple[Name, ...]] = get_args(Name)
 CALM_S: Final = 10.0  # every timeout of an end to which nothing happens
 ATTEMPTS, RETRY_S = 5, 0.5  # to begin a stream, and the pause between them
 

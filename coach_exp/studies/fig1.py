@@ -24,7 +24,7 @@ from coach_exp.online.calibration import labels
 from coach_exp.online.semantic_cache import SemanticCache, unit_rows
 from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.cost_model import boundaries
-from coach_exp.plots.locality import colour_lines, precision_map
+from coach_exp.plots.locality import FewestBits, colour_lines, precision_map
 from coach_exp.quant.precision import LEAST, MOST
 from coach_exp.results.findings import Findings
 from coach_exp.results.progress import Display
@@ -173,19 +173,14 @@ class Fig1:
             space_right=space_right,
         )
         line = colour_lines(drawn.colours, shuffled, label, video, caption_of_time(found))
-        plane = precision_map(
-            drawn.points,
-            frames.bits[shown],
-            self.bits[1],
-            drawn.centres,
-            panels_of_space(found),
-            caption_of_space(found),
+        plane = FewestBits(
+            drawn.points, frames.bits[shown], self.bits[1], drawn.centres, panels_of_space(found)
         )
         correlation = space.of_separability
         return Findings(
             name="fig1",
             tables=(time_table(found), space_table(found)),
-            figures={"fig1a": line, "fig1b": plane},
+            figures={"fig1a": line, "fig1b": precision_map(plane, caption_of_space(found))},
             data={"settings": asdict(self), **as_json(found)},
             notes=(found.about, claim_of_time(found), *claims_of_space(found)),
             value=float("nan") if correlation is None else correlation.value,

@@ -3,7 +3,7 @@
 In: what was measured of the frames of a split. Out: text, and numbers to keep.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -217,15 +217,14 @@ def caption_of_space(found: Localities) -> str:
     )
 
 
-def panels_of_space(found: Localities) -> Mapping[str, Sequence[tuple[int, Estimate]]]:
+def panels_of_space(
+    found: Localities,
+) -> Sequence[tuple[str, Sequence[tuple[int, Estimate]]]]:
     """For each title the bits of every group and its mean."""
     groups = found.space.groups
-    return {
-        "1 − cosine to own centre": [
-            (g.bits, g.distance) for g in groups if g.distance is not None
-        ],
-        "separability S": [(group.bits, group.separability) for group in groups],
-    }
+    near = [(group.bits, group.distance) for group in groups if group.distance is not None]
+    apart = [(group.bits, group.separability) for group in groups]
+    return (("1 − cosine to own centre", near), ("separability S", apart))
 
 
 def _counted(videos: Ints) -> str:

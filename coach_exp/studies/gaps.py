@@ -14,7 +14,7 @@ from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
 from coach_exp.profiling.device import DeviceSpec, analytic
-from coach_exp.profiling.published import device_spec
+from coach_exp.profiling.shipped import device_spec
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.findings import Findings, Table

@@ -159,7 +159,7 @@ def test_a_wrong_constant_is_named(changes: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize("name", published.SPECS)
 def test_predictions_are_close_to_published_latencies(name: str) -> None:
-    ratios = published.log_ratios(name, published.device_spec(name))
+    ratios = published.log_ratios(name, published.spec(name))
     assert 0.97 < exp(sum(ratios) / len(ratios)) < 1.03
     assert all(0.7 < exp(ratio) < 1.3 for ratio in ratios)
 
@@ -167,7 +167,7 @@ def test_predictions_are_close_to_published_latencies(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in published.SPECS if name.startswith("device")])
 def test_fitted_constants_are_where_the_fit_is_best(name: str) -> None:
     """Neither a fifth more nor a fifth less of any fitted constant brings the rows closer."""
-    spec = published.device_spec(name)
+    spec = published.spec(name)
 
     def error(changed: DeviceSpec) -> float:
         return sum(ratio**2 for ratio in published.log_ratios(name, changed))

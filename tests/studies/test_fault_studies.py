@@ -88,7 +88,8 @@ def test_faults_of_a_link_are_survived(display):
 @pytest.mark.socket
 def test_a_short_soak_counts_what_both_processes_take(display):
     given = {"minutes": 0.05, "tasks": 40, "sample_s": 0.1, "pause_s": 0.5, "failure_s": 0.3}
-    given |= {"failures": ["stall", "cut"], "max_kib_per_min": 1e9}  # it is still warming up
+    given |= {"failures": ["trickle"], "stall_s": 5, "connect_s": 10}  # whatever else is busy here
+    given |= {"max_kib_per_min": 1e9}  # it is still warming up
     found = study("soak.Soak", **given)(Made(), display)
     assert (found.broken, found.value) == ((), 0.0)
     data = written(found)

@@ -9,7 +9,6 @@ from time import perf_counter
 import numpy as np
 import pytest
 from helpers.graphs import chain, problem
-from helpers.networks import full_size
 
 from coach_exp.planner.planning import Planner
 
@@ -76,11 +75,6 @@ def test_inception(benchmark, search):
     benchmark.extra_info["evaluations"] = plan.evaluations
     benchmark.extra_info["gap"] = plan.objective.value / best.objective.value - 1
     assert plan.objective.value == pytest.approx(best.objective.value, rel=1e-9)
-
-
-@pytest.fixture(scope="module", params=["resnet101", "googlenet"])
-def captured(request):
-    return full_size(request.param)
 
 
 @pytest.mark.benchmark(group="captured")

@@ -8,10 +8,7 @@ from time import monotonic
 
 import numpy as np
 import pytest
-from test_live_cloud import CODEC, HEADS, SAMPLES, WEIGHTS, heads_of
-from test_live_cloud import frames as frames
-from test_live_cloud import model as model
-from test_live_cloud import outcomes as outcomes
+from helpers.branches import CODEC, HEADS, SAMPLES, WEIGHTS, heads_of
 
 from coach_exp.learning.video import VideoDataset
 from coach_exp.live.cloud import live_work

@@ -4,12 +4,12 @@ import json
 from io import StringIO
 
 import pytest
+from helpers.graphs import FIGURE_4_ORDER, figure_4
 from helpers.paths import ROOT
+from helpers.pictures import GREY, pixels
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from rich.console import Console
-from test_figures import GREY, pixels
-from test_planner import FIGURE_4_ORDER, figure_4
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import constant

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers.clouds import SETTINGS, Instant, cloud_running, one_task, quiet
 from helpers.wire_ends import MODEL, End, plan
-from test_cloud import SETTINGS, Instant, cloud_running, one_task, quiet
 
 from coach_exp.network.wire import MAGIC, PREFIX, PROTOCOL_VERSION, encode
 from coach_exp.network.wire_auth import Prover, fresh_nonce

@@ -1,5 +1,7 @@
 """Small layer graphs with times, drawn by hand or at random, for planner and pipeline tests."""
 
+import numpy as np
+
 from coach_exp.studies.random_graphs import (
     SHAPES,
     PlainCodec,
@@ -17,6 +19,7 @@ __all__ = [
     "chain",
     "diamond",
     "figure_4",
+    "nested",
     "problem",
     "random_problem",
 ]
@@ -66,3 +69,19 @@ def figure_4(**changes) -> Problem:
 #   T_e = 6, T_t = 5, T_c = 5; T_t^p = 3 (until 6), T_c^p = 1 (layer 4 beside V_0^2)
 #   layer 7 waits for both tensors: the bubble from 7 to 8
 FIGURE_4_ORDER = ("in", "1", "2", "3", "5", "6")
+
+
+def nested(depth: int) -> Problem:
+    """in → a0 → a1 → … → b1 → b0; beside all that a pair encloses runs a side layer s."""
+    inputs, inner = {"in": []}, "in"
+    for level in range(depth):
+        inputs |= {f"a{level}": [inner], f"s{level}": [f"a{level}"]}
+        inner = f"a{level}"
+    for level in reversed(range(depth)):
+        inputs[f"b{level}"] = [inner, f"s{level}"]
+        inner = f"b{level}"
+    rng = np.random.default_rng(0)
+    end, cloud, tensor = (
+        dict(zip(inputs, rng.random(len(inputs)).tolist(), strict=True)) for _ in range(3)
+    )
+    return problem(inputs, end, cloud, {name: 5 * s for name, s in tensor.items()})

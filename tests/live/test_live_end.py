@@ -8,6 +8,7 @@ from time import monotonic
 
 import numpy as np
 import pytest
+from helpers.attempts import attempted
 from helpers.branches import CODEC, HEADS, SAMPLES, WEIGHTS, heads_of
 
 from coach_exp.learning.video import VideoDataset
@@ -112,6 +113,7 @@ def test_heads_say_of_the_task_what_outcomes_says(problem, model, data, outcomes
     asyncio.run(main())
 
 
+@attempted
 def test_a_slower_device_is_held_for_longer(problem, model, data, outcomes):
     async def seconds(slowdown):
         end = end_of(model, data, outcomes, began_s=monotonic(), slowdown=slowdown)
@@ -158,7 +160,6 @@ class Alternating:
 
 
 @pytest.mark.socket
-@pytest.mark.slow
 def test_labels_over_tcp_are_those_of_outcomes_task_by_task(problem, model, data, outcomes):
     plans = [
         cut(problem, "relu", release="after_decision"),

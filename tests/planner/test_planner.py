@@ -5,7 +5,6 @@ of random graphs against the plain second implementation in `reference`.
 from dataclasses import replace
 from functools import cache
 from signal import ITIMER_REAL, SIGALRM, setitimer, signal
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from helpers.graphs import (
     chain,
     diamond,
     figure_4,
+    nested,
     problem,
     random_problem,
 )
@@ -504,35 +504,15 @@ def test_exhaustive_evaluates_each_closed_set_once():
 def test_a_chain_of_3000_layers_is_planned(search):
     size = 3000
     graph = chain([0.0] + [1.0] * size, [0.0] + [0.5] * size, [9000.0] + [1500.0] * size)
-    start = perf_counter()
     plan = Planner(search=search).plan(graph)  # T_e = k, T_t = 1500, T_c = (3000 - k) / 2
-    assert perf_counter() - start < 20
     # 3/2·|k - 1000| + |1500 - max(k, 1500, …)| + 1500 is least at k = 1000
     assert plan.stage_s == StageTimes(1000, 1500, 1000)
     assert plan.objective.value == 1500
 
 
-def nested(depth: int) -> Problem:
-    """in → a0 → a1 → … → b1 → b0; beside all that a pair encloses runs a side layer s."""
-    inputs, inner = {"in": []}, "in"
-    for level in range(depth):
-        inputs |= {f"a{level}": [inner], f"s{level}": [f"a{level}"]}
-        inner = f"a{level}"
-    for level in reversed(range(depth)):
-        inputs[f"b{level}"] = [inner, f"s{level}"]
-        inner = f"b{level}"
-    rng = np.random.default_rng(0)
-    end, cloud, tensor = (
-        dict(zip(inputs, rng.random(len(inputs)).tolist(), strict=True)) for _ in range(3)
-    )
-    return problem(inputs, end, cloud, {name: 5 * s for name, s in tensor.items()})
-
-
 def test_blocks_nested_200_deep_are_planned():
     graph = nested(200)
-    start = perf_counter()
     plan = Planner().plan(graph)
-    assert perf_counter() - start < 20
     assert_plan_is(plan, graph, one_task(graph, plan.end_layers, "per_tensor"))
 
 

@@ -1,10 +1,9 @@
 """Imports point one way; offenders are named."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-import pytest
 from helpers.paths import ROOT
 
 FLOORS = (  # a package may import itself and what lies on the floors before its own
@@ -17,6 +16,9 @@ FLOORS = (  # a package may import itself and what lies on the floors before its
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FACES = {"__init__", "__main__"}  # of the package: they may know everything
+TESTS = ROOT / "tests"
+BESIDE = {"benchmarks"}  # of tests: no package's
+OF_ALL = {"conftest.py", "test_layers.py"}  # of tests: the whole repository's
 WITHOUT_TORCH = ("types", "quant", "network", "planner", "online", "pipeline", "results")
 
 
@@ -68,29 +70,70 @@ def test_the_package_itself_holds_its_faces_and_coach_alone():
     assert modules_ <= FACES | {"coach"}
 
 
-@pytest.mark.parametrize("path", modules("coach_exp"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_down(path: Path):
-    own = part(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    if own is None:
-        return
-    parts = {part(name) for name in imports(path)} - {own, None}
-    wrong = [name for name in parts if FLOOR[name] >= FLOOR[own]]
-    assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}, which are not below it"
+def offenders(wrong: Callable[[Path], Collection[str]], *folders: str) -> dict[str, list[str]]:
+    """What is wrong with each file of these folders, where something is."""
+    found = {str(path.relative_to(ROOT)): sorted(wrong(path)) for path in modules(*folders)}
+    assert found, folders
+    return {path: names for path, names in found.items() if names}
 
 
-@pytest.mark.parametrize("path", modules("coach_exp"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_framework_does_not_know_the_baselines(path: Path):
-    assert not [name for name in imports(path) if name.split(".")[0] == "baselines"]
+def own_part(path: Path) -> str | None:
+    return part(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
-@pytest.mark.parametrize("path", modules("baselines"), ids=lambda p: p.name)
-def test_baselines_use_what_coach_uses(path: Path):
-    allowed = set().union(*FLOORS[:2]) | {"online"}
-    parts = {part(name) for name in imports(path)} - {None}
-    assert parts <= allowed
+def test_imports_point_down():
+    def not_below(path: Path) -> set[str]:
+        own = own_part(path)
+        parts = {part(name) for name in imports(path)} - {own, None}
+        return {name for name in parts if own is not None and FLOOR[name] >= FLOOR[own]}
+
+    assert offenders(not_below, "coach_exp") == {}
 
 
-@pytest.mark.parametrize("path", modules(*(f"coach_exp/{name}" for name in WITHOUT_TORCH)))
-def test_planner_simulator_and_codec_need_no_torch(path: Path):
+def test_the_framework_does_not_know_the_baselines():
+    assert offenders(lambda path: _from(path, {"baselines"}), "coach_exp") == {}
+
+
+def test_baselines_use_what_coach_uses():
+    allowed = set().union(*FLOORS[:2]) | {"online", None}
+    assert (
+        offenders(lambda path: {part(name) for name in imports(path)} - allowed, "baselines") == {}
+    )
+
+
+def test_planner_simulator_and_codec_need_no_torch():
     heavy = {"torch", "torchvision", "pytorch_lightning"}
-    assert not [name for name in imports(path) if name.split(".")[0] in heavy]
+    folders = [f"coach_exp/{name}" for name in WITHOUT_TORCH]
+    assert offenders(lambda path: _from(path, heavy), *folders) == {}
+
+
+def _from(path: Path, packages: Collection[str]) -> set[str]:
+    return {name for name in imports(path) if name.split(".")[0] in packages}
+
+
+# --- The tests themselves -------------------------------------------------------------------------
+
+
+def test_no_test_module_imports_another():
+    """What several need lies in tests/helpers or in a conftest.py."""
+
+    def of_tests(path: Path) -> set[str]:
+        return {
+            name
+            for name in imports(path)
+            if name.split(".")[0] == "tests"
+            or any(each == "conftest" or each.startswith("test_") for each in name.split("."))
+        }
+
+    assert offenders(of_tests, "tests") == {}
+
+
+def test_folders_of_tests_mirror_the_packages():
+    folders = {path.name for path in TESTS.iterdir() if any(path.glob("**/test_*.py"))}
+    assert folders - BESIDE <= set(FLOOR) | {"baselines"}
+    for folder in folders & set(FLOOR):
+        for inner in {path.parent for path in (TESTS / folder).rglob("test_*.py")}:
+            package = ROOT / "coach_exp" / inner.relative_to(TESTS)
+            assert package.is_dir(), f"{inner.relative_to(ROOT)}: there is no {package}"
+    lost = [path.name for path in TESTS.glob("*.py") if path.name not in OF_ALL]
+    assert not lost, f"{lost} lie in tests/ itself; each belongs into its package's folder"

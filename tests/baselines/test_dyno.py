@@ -5,28 +5,20 @@ from math import ceil
 
 import numpy as np
 import pytest
-from helpers.answers import NeedingBits
 from helpers.graphs import chain, random_problem
 from helpers.networks import full_size
-from test_neurosurgeon import answered_problem, ns, plan, run
+from helpers.one_cut import answered_problem, ns, plan, run, searched
 
 from baselines.dyno import Dyno
 from coach_exp.online.method import Online
 from coach_exp.online.replan import Replan
 from coach_exp.planner.cost_model import cut_vertices
-from coach_exp.quant.precision import SearchedBits
-from coach_exp.types.method import Link, Problem
+from coach_exp.types.method import Link
 from coach_exp.types.outcomes import Crossing
 
 
 def dyno(**settings) -> Dyno:
     return Dyno(name="dyno", **settings)
-
-
-def searched(problem: Problem, needs: dict[str, int]) -> Problem:
-    """Every tensor needs so many bits; with fewer all answers are wrong."""
-    table = SearchedBits(lambda: NeedingBits(needs), 0.5, problem.graph.input.name)
-    return replace(problem, bits=table)
 
 
 def test_cut_and_bits_are_chosen_together():

@@ -6,10 +6,10 @@ from math import exp, inf, log1p
 
 import numpy as np
 import pytest
-from helpers.answers import Answers
-from helpers.graphs import SHAPES, SameBits, chain, diamond, random_problem
+from helpers.graphs import SHAPES, chain, diamond, random_problem
 from helpers.graphs import problem as graph_of
 from helpers.networks import full_size
+from helpers.one_cut import answered_problem, ns, plan, run
 from helpers.reference import closed_end_sets
 
 from baselines.chain import cut_vertex_cuts, least, prefix_cuts
@@ -26,7 +26,7 @@ from coach_exp.planner.certificate import min_total_s
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import ConfigError, InfeasibleError
 from coach_exp.types.graph import Layer, LayerGraph
-from coach_exp.types.method import Calibration, Link, Problem
+from coach_exp.types.method import Link, Problem
 from coach_exp.types.outcomes import Crossing
 from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.workload import Workload
@@ -35,10 +35,6 @@ from coach_exp.types.workload import Workload
 GIVEN = chain((0, 1, 1, 8), (0, 0.5, 0.5, 1), (6, 4, 1, 0))
 BOTH = pytest.mark.parametrize("linearisation", ["articulation", "prefix"])
 SEEDS = range(60)
-
-
-def ns(**settings) -> Neurosurgeon:
-    return Neurosurgeon(name="ns", division="same_codec", **settings)
 
 
 def at(problem: Problem, factor: float) -> Problem:
@@ -50,10 +46,6 @@ def at(problem: Problem, factor: float) -> Problem:
 def drawn(seed: int, size: int = 8) -> Problem:
     """A random problem; the shapes take turns."""
     return random_problem(np.random.default_rng(seed), list(SHAPES)[seed % len(SHAPES)], size)
-
-
-def plan(method, problem: Problem):
-    return method.plan(method.view(problem)).plans[0]
 
 
 @BOTH
@@ -345,38 +337,6 @@ def test_dyno_sends_at_the_searched_widths_in_every_division():
 
 
 # --- Tracks ---------------------------------------------------------------------------------------
-
-
-def run(method, problem: Problem):
-    """A method's plans, and the records of the stream."""
-    seen = method.view(problem)
-    plans, trace = method.plan(seen), constant(seen.link.bandwidth_bps)
-    samples = None if seen.outcomes is None else np.arange(seen.workload.tasks)
-    return plans, simulate(seen, method.controller(plans), trace, TrueRate(trace), samples)
-
-
-def split(videos, seed: int) -> Answers:
-    """Two labels a quarter turn apart; 4 bits are always right, fewer only near a centre."""
-    rng, label = np.random.default_rng(seed), np.arange(len(videos)) % 2
-    spread = rng.normal(0, 0.45, len(videos))
-    angle = label * np.pi / 2 + spread
-    features = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    wrong = np.where(np.abs(spread) > 0.6, 1 - label, label)
-    return Answers(features, label, np.array(videos), 2, {2: wrong, 3: wrong}, payload_bytes=500)
-
-
-def answered_problem() -> Problem:
-    """in → 1 → 2: at 4 bits 1.2 s behind 1, 2.8 s on the cloud, 3.4 s on the end; as float32 4.7 s
-    behind 1."""
-    problem = chain((0, 0.4, 3), (0, 2, 0.3), (1, 1, 1))
-    return replace(
-        problem,
-        end=replace(problem.end, decision_s={"in": 0.2, "1": 0.1, "2": 0.1}),
-        bits=SameBits(4),
-        workload=Workload("saturated", tasks=200, in_flight=4),
-        outcomes=split(range(1000, 1200), 0),
-        calibration=Calibration(split(range(100), 1), split(range(100, 400), 2)),
-    )
 
 
 def test_the_tracks_differ_in_payload_and_in_what_is_decided_online():

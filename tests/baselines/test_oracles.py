@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from helpers.graphs import SHAPES, chain, diamond, random_problem
 from helpers.networks import full_size
+from helpers.one_cut import answered_problem, ns, plan, run, searched
 from helpers.reference import closed_end_sets
-from test_dyno import searched
-from test_neurosurgeon import answered_problem, ns, plan, run
 
 from baselines.dyno import Dyno
 from baselines.oracles import Oracle

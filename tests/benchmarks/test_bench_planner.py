@@ -1,4 +1,5 @@
-"""Time to plan: chains of 1,000 and 10,000 layers, and a graph of nine inception-like blocks.
+"""Time to plan: chains of 1,000 and 10,000 layers, a graph of nine inception-like
+blocks, and blocks nested 200 deep.
 
 python -m pytest tests/benchmarks/test_bench_planner.py --benchmark-only -o addopts=""
 """
@@ -8,8 +9,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from helpers.graphs import chain, problem
-from helpers.networks import full_size
+from helpers.graphs import chain, nested, problem
 
 from coach_exp.planner.planning import Planner
 
@@ -78,9 +78,10 @@ def test_inception(benchmark, search):
     assert plan.objective.value == pytest.approx(best.objective.value, rel=1e-9)
 
 
-@pytest.fixture(scope="module", params=["resnet101", "googlenet"])
-def captured(request):
-    return full_size(request.param)
+@pytest.mark.benchmark(group="nested")
+def test_nested(benchmark):
+    plan = benchmark(Planner().plan, nested(200))
+    benchmark.extra_info["evaluations"] = plan.evaluations
 
 
 @pytest.mark.benchmark(group="captured")

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+GREY = "#E4E4E4"  # of bubbles and of the rate
+
 
 def pixels(path: Path) -> dict[str, int]:
     """How many pixels have each colour."""

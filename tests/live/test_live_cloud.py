@@ -2,23 +2,17 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from helpers.branches import BOTH, CODEC, HEADS, SAMPLES, SPEC, STEM, WEIGHTS, heads_of
 from helpers.wire_ends import MODEL, End
-from test_outcomes import BOTH, CODEC, SPEC, STEM
 
 from coach_exp.learning.models import preprocess
-from coach_exp.learning.video import VideoDataset
-from coach_exp.learning.weights import Weights
 from coach_exp.live.cloud import LiveWork, live_work
-from coach_exp.live.exit_heads import ExitHeads
 from coach_exp.live.live_model import LiveModel, Machine
-from coach_exp.live.model_answers import ModelOnData
-from coach_exp.live.outcomes import torch_outcomes
 from coach_exp.live.payloads import Payloads
 from coach_exp.network.wire_messages import CloudHead, CrossingTensor, PlanOk, WirePlan
 from coach_exp.pipeline.cloud.process import CloudProcess
@@ -26,46 +20,6 @@ from coach_exp.pipeline.cloud.settings import CloudSettings
 from coach_exp.profiling.capture import capture, smallest_end, split
 from coach_exp.types.errors import CodecError, CutError, GraphError
 from coach_exp.types.outcomes import Crossing
-
-SAMPLES = 12
-HEADS = ("right", "cat")
-WEIGHTS = Weights(SPEC, 20, "none", "branches")
-
-
-def heads_of(model) -> ExitHeads:
-    """Heads that were never trained: their answers differ by sample all the same."""
-    torch.manual_seed(5)
-    return ExitHeads(model.graph, HEADS).eval()
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """Stands for a training of heads."""
-
-    def key(self, weights, layers):
-        return "untrained"
-
-    def heads(self, weights, backbone, layers, cache_dir):
-        return heads_of(backbone)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return capture(WEIGHTS.load(), SPEC.input_shape)
-
-
-@pytest.fixture(scope="module")
-def frames():
-    return np.random.default_rng(0).integers(0, 256, (SAMPLES, 16, 16, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def outcomes(frames, tmp_path_factory):
-    zeros = np.zeros(SAMPLES, np.int64)
-    data = VideoDataset(frames, zeros, np.arange(SAMPLES), zeros, ("only",))
-    folder = tmp_path_factory.mktemp("cache")
-    subject = ModelOnData(WEIGHTS, data, exit_training=Untrained())
-    return torch_outcomes(subject, CODEC, folder, batch_size=1).with_exits(HEADS)
 
 
 def wire(model, crossing, heads=()) -> WirePlan:

@@ -8,10 +8,8 @@ from time import monotonic
 
 import numpy as np
 import pytest
-from test_live_cloud import CODEC, HEADS, SAMPLES, WEIGHTS, heads_of
-from test_live_cloud import frames as frames
-from test_live_cloud import model as model
-from test_live_cloud import outcomes as outcomes
+from helpers.attempts import attempted
+from helpers.branches import CODEC, HEADS, SAMPLES, WEIGHTS, heads_of
 
 from coach_exp.learning.video import VideoDataset
 from coach_exp.live.cloud import live_work
@@ -118,6 +116,7 @@ def test_heads_say_of_the_task_what_outcomes_says(problem, model, data, outcomes
     asyncio.run(main())
 
 
+@attempted
 def test_a_slower_device_is_held_for_longer(problem, model, data, outcomes):
     async def seconds(slowdown):
         end = end_of(model, data, outcomes, began_s=monotonic(), slowdown=slowdown)
@@ -164,7 +163,6 @@ class Alternating:
 
 
 @pytest.mark.socket
-@pytest.mark.slow
 def test_labels_over_tcp_are_those_of_outcomes_task_by_task(problem, model, data, outcomes):
     plans = [
         cut(problem, "relu", release="after_decision"),

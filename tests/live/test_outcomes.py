@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.branches import BOTH, CODEC, SPEC, STEM, Branches
 from torch import nn
 
 from coach_exp.learning.array_cache import digest
@@ -20,32 +21,6 @@ from coach_exp.types.errors import ConfigError, CutError, GraphError
 from coach_exp.types.outcomes import Crossing, Prediction, TensorSize
 
 SAMPLES = 37
-CODEC = UniformAffine()
-
-
-class Branches(nn.Module):
-    """in ─ stem ─ relu ┬ left ─┬ cat ─ pool ─ flatten ─ scores
-    └ right ┘
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 3, stride=2)
-        self.relu = nn.ReLU()
-        self.left = nn.Conv2d(6, 4, 3, padding=1)
-        self.right = nn.Conv2d(6, 5, 1)
-        self.pool = nn.AdaptiveAvgPool2d(2)
-        self.scores = nn.Linear(36, num_classes)
-
-    def forward(self, x):
-        x = self.relu(self.stem(x))
-        x = torch.cat([self.left(x), self.right(x)], dim=1)
-        return self.scores(self.pool(x).flatten(1))
-
-
-SPEC = ModelSpec(f"{__name__}.Branches", input_size=16)
-STEM = (Crossing("relu", 4),)
-BOTH = (Crossing("right", 8), Crossing("left", 4))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from test_outcomes import SPEC, Branches
+from helpers.branches import SPEC, Branches
 
 from coach_exp.learning.jpeg import Jpeg
 from coach_exp.learning.models import preprocess

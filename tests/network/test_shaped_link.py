@@ -6,6 +6,7 @@ from math import inf
 from time import monotonic
 
 import pytest
+from helpers.attempts import attempted
 from helpers.reference import sent_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,6 +147,7 @@ class Far:
             assert due_s <= came_s < due_s + LATE_S
 
 
+@attempted
 def test_the_loop_wakes_up_on_time_and_never_early():
     async def lateness():
         late_s = []
@@ -170,6 +172,7 @@ def test_others_run_where_nothing_is_to_wait_for():
     assert run(main())
 
 
+@attempted
 def test_a_message_comes_whole_half_an_rtt_behind_its_last_bit():
     async def main():
         far = Far()
@@ -186,6 +189,7 @@ def test_a_message_comes_whole_half_an_rtt_behind_its_last_bit():
     run(main())
 
 
+@attempted
 def test_being_late_once_makes_no_later_message_late():
     async def main():
         far = Far()
@@ -199,6 +203,7 @@ def test_being_late_once_makes_no_later_message_late():
     run(main())
 
 
+@attempted
 def test_nothing_of_an_abandoned_message_comes():
     async def main():
         far = Far()
@@ -216,6 +221,7 @@ def test_nothing_of_an_abandoned_message_comes():
     run(main())
 
 
+@attempted
 def test_the_link_is_free_once_a_message_is_cancelled():
     async def main():
         far = Far()
@@ -266,6 +272,7 @@ class Slow:
         await sleep_until(self._taken_s)
 
 
+@attempted
 def test_a_plain_link_measures_what_the_kernel_takes():
     async def main():
         peer = Slow(0.1)
@@ -278,6 +285,7 @@ def test_a_plain_link_measures_what_the_kernel_takes():
     run(main())
 
 
+@attempted
 def test_a_plain_link_gives_up_and_the_next_message_waits_for_what_was_written():
     async def main():
         start_s = monotonic()

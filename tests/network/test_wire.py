@@ -2,7 +2,6 @@
 
 import random
 import struct
-import time
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -955,11 +954,9 @@ RULES = (
 )
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_spoilt_frames_close_sessions_and_nothing_else():
-    began = time.process_time()
-    reasons = fuzz(100_000, seed=1)
-    assert time.process_time() - began < 20
+@pytest.mark.parametrize("frames", [12_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_spoilt_frames_close_sessions_and_nothing_else(frames: int):
+    reasons = fuzz(frames, seed=1)
     assert [rule for rule in RULES if not any(rule in reason for reason in reasons)] == []
 
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.answers import Answers
-from test_cloud import SETTINGS, quiet
-from test_simulator import Scripted, made, world
+from helpers.clouds import SETTINGS, quiet
+from helpers.scripted import Scripted, made, world
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import Trace, constant, steps

@@ -5,11 +5,21 @@ of random graphs against the plain second implementation in `reference`.
 from dataclasses import replace
 from functools import cache
 from signal import ITIMER_REAL, SIGALRM, setitimer, signal
-from time import perf_counter
 
 import numpy as np
 import pytest
-from helpers.graphs import SHAPES, PlainCodec, SameBits, chain, diamond, problem, random_problem
+from helpers.graphs import (
+    FIGURE_4_ORDER,
+    SHAPES,
+    PlainCodec,
+    SameBits,
+    chain,
+    diamond,
+    figure_4,
+    nested,
+    problem,
+    random_problem,
+)
 from helpers.reference import (
     MAX_LAYERS,
     OneTask,
@@ -117,33 +127,6 @@ def test_balanced_diamond_has_no_bubble(search, release, overlap, latency_s):
     assert plan.ready_s == (1, 2)
     assert plan.payload_bytes == (1000, 1000)
     assert plan.cloud_work_s == (1, 1)
-
-
-#            ┌ 2 ── 3 ── 4 ──────┐        Fig. 4: the block between 1 and 8 has two branches, the
-#   in ── 1 ─┤  ┌ 5 ┐            8 ── 9   lower of which begins with a block of its own.
-#            └──┤   ├─ 7 ────────┘        Sent: 3 (V_0^1), 5 (V_0^2), 6 (V_1^2).
-#               └ 6 ┘
-def figure_4(**changes) -> Problem:
-    names = ["in", *"123456789"]
-    inputs = dict(
-        zip(names, ["", "in", "1", "2", "3", "1", "1", "5 6", "4 7", "8"], strict=True),
-    )
-    return problem(
-        {name: sources.split() for name, sources in inputs.items()},
-        end_s=dict(zip(names, (0, 1, 1, 1, 3, 1, 2, 3, 3, 3), strict=True)),
-        cloud_s=dict(zip(names, (0, 1, 1, 1, 1, 1, 1, 2, 1, 1), strict=True)),
-        tensor_s=dict(zip(names, (10, 5, 5, 3, 3, 1, 1, 3, 3, 0), strict=True)),
-        **changes,
-    )
-
-
-#          0    1    2    3    4    5    6    7    8    9   10   11   12
-#   end    |-1--|-2--|-3--|-5--|----6----|
-#   link                  |-----V_0^1----|V_0^2V_1^2|
-#   cloud                                |-4--|    |----7----|-8--|-9--|
-#   T_e = 6, T_t = 5, T_c = 5; T_t^p = 3 (until 6), T_c^p = 1 (layer 4 beside V_0^2)
-#   layer 7 waits for both tensors: the bubble from 7 to 8
-FIGURE_4_ORDER = ("in", "1", "2", "3", "5", "6")
 
 
 def test_reference_schedules_figure_4_by_hand():
@@ -521,35 +504,15 @@ def test_exhaustive_evaluates_each_closed_set_once():
 def test_a_chain_of_3000_layers_is_planned(search):
     size = 3000
     graph = chain([0.0] + [1.0] * size, [0.0] + [0.5] * size, [9000.0] + [1500.0] * size)
-    start = perf_counter()
     plan = Planner(search=search).plan(graph)  # T_e = k, T_t = 1500, T_c = (3000 - k) / 2
-    assert perf_counter() - start < 20
     # 3/2·|k - 1000| + |1500 - max(k, 1500, …)| + 1500 is least at k = 1000
     assert plan.stage_s == StageTimes(1000, 1500, 1000)
     assert plan.objective.value == 1500
 
 
-def nested(depth: int) -> Problem:
-    """in → a0 → a1 → … → b1 → b0; beside all that a pair encloses runs a side layer s."""
-    inputs, inner = {"in": []}, "in"
-    for level in range(depth):
-        inputs |= {f"a{level}": [inner], f"s{level}": [f"a{level}"]}
-        inner = f"a{level}"
-    for level in reversed(range(depth)):
-        inputs[f"b{level}"] = [inner, f"s{level}"]
-        inner = f"b{level}"
-    rng = np.random.default_rng(0)
-    end, cloud, tensor = (
-        dict(zip(inputs, rng.random(len(inputs)).tolist(), strict=True)) for _ in range(3)
-    )
-    return problem(inputs, end, cloud, {name: 5 * s for name, s in tensor.items()})
-
-
 def test_blocks_nested_200_deep_are_planned():
     graph = nested(200)
-    start = perf_counter()
     plan = Planner().plan(graph)
-    assert perf_counter() - start < 20
     assert_plan_is(plan, graph, one_task(graph, plan.end_layers, "per_tensor"))
 
 

@@ -1,13 +1,11 @@
 """The pictures show what they should, judged by the colours of their pixels."""
 
 import pytest
-from helpers.pictures import pixels
+from helpers.pictures import GREY, pixels
 from helpers.records import pipelined, records, row
 
 from coach_exp.network.trace import Trace
 from coach_exp.plots.figures import COLOURS, gantt, throughput_plot
-
-GREY = "#E4E4E4"
 
 
 def test_a_gantt_chart_shows_each_task_and_the_bubbles(tmp_path):

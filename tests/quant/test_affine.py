@@ -5,9 +5,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from helpers.tensors import WIDTHS, exact_scale, floats, tensors
 from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from coach_exp.quant.affine import HEADER_BYTES, UniformAffine
 from coach_exp.types.errors import CodecError, ConfigError
@@ -15,23 +15,8 @@ from coach_exp.types.outcomes import Codec
 
 UAQ = UniformAffine()
 PER_CHANNEL = UniformAffine(per_channel=True)
-WIDTHS = st.integers(1, 8)
 SCALE_AT, ZERO_AT = 19, 23
 DATA_AT = HEADER_BYTES
-
-
-def tensors(largest=2.0**124, **shape):
-    """Finite float32 tensors of any scale, down to subnormal ones."""
-    shape = {"min_dims": 0, "max_dims": 4, "min_side": 0, "max_side": 5} | shape
-    values = st.floats(-largest, largest, width=32)
-    near = st.floats(-4, 4, width=32)
-    return st.one_of(
-        *(hnp.arrays(np.float32, hnp.array_shapes(**shape), elements=v) for v in (values, near))
-    )
-
-
-def floats(*values):
-    return np.array(values, np.float32)
 
 
 def through(tensor, bits, codec=UAQ):
@@ -41,13 +26,6 @@ def through(tensor, bits, codec=UAQ):
 def grid(payload):
     """(scale, zero point) of a payload with one grid, read by the layout in the documentation."""
     return struct.unpack_from("<fB", payload, SCALE_AT)
-
-
-def exact_scale(tensor, bits):
-    """The step of a grid over the tensor's range with 0, in float64; at least float32's normal."""
-    wide = tensor.astype(np.float64)
-    span = wide.max(initial=0) - wide.min(initial=0)
-    return max(span / (2**bits - 1), 2.0**-126)
 
 
 def codes_and_zero(payload):

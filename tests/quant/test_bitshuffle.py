@@ -6,9 +6,9 @@ import tracemalloc
 import lz4.block
 import numpy as np
 import pytest
+from helpers.tensors import WIDTHS, exact_scale, floats, tensors
 from hypothesis import given
 from hypothesis import strategies as st
-from test_affine import WIDTHS, exact_scale, floats, tensors
 
 from coach_exp.quant.affine import HEADER_BYTES, UniformAffine
 from coach_exp.quant.bitplanes import from_planes, planes_bytes, to_planes

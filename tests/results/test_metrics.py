@@ -1,6 +1,5 @@
 """Metrics against runs small enough to compute by hand, then against series of known truth."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -190,15 +189,6 @@ def test_link_over_time_by_hand():
 def test_nothing_sent_is_a_silent_link():
     steps = link_over_time(records([row(0, (0, 3), None, None)]), bin_s=1.0)
     assert steps.values.tolist() == [0, 0, 0]
-
-
-@pytest.mark.slow
-def test_a_million_tasks_take_seconds():
-    few = pipelined(1000, 1, 1, 1)
-    many = Records({name: np.tile(few.columns[name], 1000) for name in COLUMNS}, few.plans)
-    began = time.perf_counter()
-    summarise(many)
-    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("order", ["low", "high"])

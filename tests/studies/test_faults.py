@@ -234,8 +234,8 @@ def test_nobody_listens():
         port = stopped.port
     begun_s = monotonic()
     with pytest.raises(LinkError, match=rf"127\.0\.0\.1:{port} cannot be reached"):
-        opened(where(port))
-    assert monotonic() - begun_s < 1.0  # nothing is waited for
+        opened(where(port, connect_s=20.0))
+    assert monotonic() - begun_s < 10.0  # nothing is waited for
 
 
 def test_another_model(cloud):
@@ -279,8 +279,8 @@ def test_a_connection_that_is_cut_at_once_is_noticed_at_once(link):
     link.cut()
     begun_s = monotonic()
     with pytest.raises(CoachError, match=r"cannot be reached|connection was lost|hung up"):
-        opened(where(link.port, connect_s=5.0))
-    assert monotonic() - begun_s < 1.0
+        opened(where(link.port, connect_s=20.0))
+    assert monotonic() - begun_s < 10.0
 
 
 def test_a_stalled_cloud_that_takes_connections(link):

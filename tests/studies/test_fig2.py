@@ -1,10 +1,10 @@
 """Fig. 2's four schemes, worked out by hand; and what the planner's Fig. 4 says of layer 7."""
 
 import pytest
+from helpers.graphs import FIGURE_4_ORDER, figure_4
 from helpers.pictures import pixels
 from helpers.studies import row, written
 from PIL import Image
-from test_planner import FIGURE_4_ORDER, figure_4
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import constant

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers.clouds import SETTINGS, Instant, cloud_running, one_task, quiet
 from helpers.paths import ROOT
 from helpers.wire_ends import MODEL, End, plan
-from test_cloud import SETTINGS, Instant, cloud_running, one_task, quiet
 
 from coach_exp.network.wire import MAGIC, PREFIX, PROTOCOL_VERSION, encode
 from coach_exp.network.wire_auth import Prover, fresh_nonce
@@ -253,7 +253,7 @@ def test_tasks_that_are_replayed_or_out_of_order_close_their_client(tensors, rea
 # --- Dawdlers -------------------------------------------------------------------------------------
 
 
-async def trickle(port: int, data: bytes, pause_s: float = 0.01) -> float:
+async def trickle(port: int, data: bytes, pause_s: float = 0.05) -> float:
     """Send a byte at a time; how long until the cloud closed, in seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     begun_s = time.monotonic()
@@ -295,8 +295,9 @@ def test_dawdlers_are_closed_and_starve_nobody():
             return slowest_s, max(closed_s)
 
     slowest_s, last_closed_s = asyncio.run(run())
-    assert slowest_s < 0.25  # one of them alone would hold a cloud that waits for it for 1 s
-    assert last_closed_s < 1.0
+    # One of them alone would hold a cloud that waits for all of its frame for many seconds.
+    assert slowest_s < 2.0
+    assert last_closed_s < 4.0
 
 
 def test_a_frame_that_does_not_come_whole_closes_its_connection():
@@ -313,7 +314,7 @@ def test_a_frame_that_does_not_come_whole_closes_its_connection():
                 if end.reason is not None:
                     break
             assert "a frame did not come whole within 0.4 s" in await end.closed()
-            assert time.monotonic() - begun_s < 1.0
+            assert time.monotonic() - begun_s < 10.0  # all of it would take 20 s
 
     asyncio.run(run())
 

@@ -1,0 +1,16 @@
+"""A job in this process, which saves what a process of its own takes to start."""
+
+from pathlib import Path
+
+from coach_exp.jobs.jobs import run_job
+from hydra import compose
+
+from coach_exp.setup.invocation import Invocation
+
+
+def do(directory: Path, *overrides: str) -> float | None:
+    """What the job returns: its metric. Its files lie in `directory`, and what runs share
+    beside it. Needs the fixture `hydra`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    given = (f"output.root={directory.parent}", *overrides)
+    return run_job(compose("config", overrides=list(given)), Invocation(directory, "test", given))

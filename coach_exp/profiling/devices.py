@@ -166,3 +166,11 @@ def packaged_device(name: str) -> Device:
         raise ConfigError(f"device = {name}: is not described; {nearest(name, known)}")
     device: Device = built(OmegaConf.to_container(OmegaConf.load(path)), "device", Device)
     return device
+
+
+def analytic_spec(name: str) -> DeviceSpec:
+    """Returns the constants of a packaged device. Raises ConfigError where it has none."""
+    device = packaged_device(name)
+    if not isinstance(device, Analytic):
+        raise ConfigError(f"device = {name}: has no constants; choose an analytic one, such as nx")
+    return device.spec

@@ -10,8 +10,7 @@ from functools import cache
 from math import exp, log
 
 from coach_exp.profiling.device import DeviceSpec, analytic
-from coach_exp.profiling.devices import Analytic, packaged_device
-from coach_exp.types.errors import ConfigError
+from coach_exp.profiling.devices import analytic_spec
 from coach_exp.types.graph import LayerGraph
 
 SPECS = (
@@ -84,14 +83,6 @@ PUBLISHED = (
 )
 
 
-def device_spec(name: str) -> DeviceSpec:
-    """Returns the constants of `conf/device/<name>.yaml`. Raises ConfigError where it has none."""
-    device = packaged_device(name)
-    if not isinstance(device, Analytic):
-        raise ConfigError(f"device = {name}: has no constants; choose an analytic one, such as nx")
-    return device.spec
-
-
 def predicted_s(model: str, spec: DeviceSpec) -> float:
     """Seconds that the profile gives for the whole model: the sum of its layers."""
     return sum(analytic(_graph(model), spec).layer_s.values())
@@ -105,7 +96,7 @@ def log_ratios(name: str, spec: DeviceSpec) -> list[float]:
 
 def tables() -> str:
     """Predicted against published, the fit of each spec, and the paper's two models: Markdown."""
-    specs = {name: device_spec(name) for name in SPECS}
+    specs = {name: analytic_spec(name) for name in SPECS}
     against = [
         (
             *(row.spec, row.model, f"{1e3 * row.latency_s:.4g}"),

@@ -14,7 +14,7 @@ from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.divide_conquer import Moves
 from coach_exp.planner.planning import ObjectiveName, Planner
 from coach_exp.profiling.device import DeviceSpec, analytic
-from coach_exp.profiling.shipped import device_spec
+from coach_exp.profiling.devices import analytic_spec
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.findings import Findings, Table
@@ -184,8 +184,8 @@ class Gaps:
     def __call__(self, parts: Parts, display: Display) -> Findings:
         """The value is the mean gap with moves=two over all random graphs, NaN where there are
         none. The parts are not asked. Raises ConfigError for a device that `conf` lacks."""
-        ends = {name: device_spec(name) for name in self.devices}
-        cloud = device_spec(self.cloud)
+        ends = {name: analytic_spec(name) for name in self.devices}
+        cloud = analytic_spec(self.cloud)
         drawn = self._random(display)
         real = self._classifiers(ends, cloud, display)
         by_shape, by_name = _by_shape(drawn), _by_name(real.gaps)

@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parents[1]
-_INSTALLED = _PACKAGE / "conf"
-CONF = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "conf"
+
+def conf_folder(package: Path) -> Path:
+    """Returns the folder of the config files that belong to a package's folder."""
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+CONF = conf_folder(Path(__file__).parents[1])

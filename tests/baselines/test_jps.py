@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from helpers.answers import Answers
 from helpers.graphs import SHAPES, chain, diamond, problem, random_problem
-from helpers.paths import CONF
 from helpers.reference import MAX_LAYERS, closed_end_sets, one_task
 from scipy.optimize import linprog
 
@@ -481,21 +480,17 @@ def test_a_cut_inside_a_block_by_hand():
 def captured(request) -> Problem:
     """A full-size network on the Xavier NX and the A6000."""
     import torch
-    from omegaconf import OmegaConf
     from torchvision import models
 
     from coach_exp.profiling.capture import capture
-    from coach_exp.profiling.device import DeviceSpec, analytic
+    from coach_exp.profiling.device import analytic
+    from coach_exp.profiling.devices import analytic_spec
 
     arguments = {"googlenet": {"init_weights": False, "aux_logits": False}}
     with torch.device("meta"):
         model = getattr(models, request.param)(**arguments.get(request.param, {}))
     graph = capture(model, (3, 224, 224)).graph
-    conf = CONF
-    end, cloud = (
-        analytic(graph, DeviceSpec.from_config(OmegaConf.to_container(OmegaConf.load(conf / name))))
-        for name in ("device/nx.yaml", "cloud/a6000.yaml")
-    )
+    end, cloud = (analytic(graph, analytic_spec(name)) for name in ("nx", "a6000"))
     bits = FixedBits(4, graph.input.name)
     workload = Workload("saturated", 300, in_flight=64)
     return Problem(graph, end, cloud, Link(1e7), UniformAffine(), bits, workload)

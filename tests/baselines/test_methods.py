@@ -45,7 +45,8 @@ from coach_exp.network.estimator import Estimator, Ewma, Oracle
 from coach_exp.network.trace import Trace, constant, steps
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.profiling.capture import capture
-from coach_exp.profiling.device import DeviceSpec, analytic
+from coach_exp.profiling.device import analytic
+from coach_exp.profiling.devices import analytic_spec
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FLOAT32, FixedBits
 from coach_exp.setup.builder import Builder
@@ -136,8 +137,7 @@ def captured(model: str) -> tuple[Problem, dict[str, DeviceProfile]]:
     problem = builder.problem(builder.trace())
     ends = {}
     for device in ("nx", "tx2"):
-        given = validated(compose("config", overrides=[f"device={device}"])).device
-        ends[device] = analytic(problem.graph, DeviceSpec.from_config(given.model_dump()))
+        ends[device] = analytic(problem.graph, analytic_spec(device))
     return problem, ends
 
 

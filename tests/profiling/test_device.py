@@ -13,7 +13,7 @@ from helpers.paths import ROOT
 from omegaconf import OmegaConf
 from torch import nn
 
-from coach_exp.profiling import published
+from coach_exp.profiling import devices, published
 from coach_exp.profiling.capture import CapturedModel, capture
 from coach_exp.profiling.device import (
     DeviceSpec,
@@ -24,6 +24,8 @@ from coach_exp.profiling.device import (
     measure,
     save_profile,
 )
+from coach_exp.profiling.devices import Analytic
+from coach_exp.types.component import built
 from coach_exp.types.errors import ConfigError, ProfileError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.profile import DeviceProfile
@@ -131,7 +133,7 @@ def nx(**changes: Any) -> dict[str, Any]:
 
 
 def test_config_is_in_human_units() -> None:
-    spec = DeviceSpec.from_config(nx(peak_tflops=2, memory_gbps=50, launch_us=10))
+    spec = built(nx(peak_tflops=2, memory_gbps=50, launch_us=10), "device", Analytic).spec
     assert (spec.peak_flops, spec.memory_bytes_per_s) == (2e12, 50e9)
     assert spec.launch_s == pytest.approx(1e-5)
     assert spec.name == "nx"
@@ -140,18 +142,18 @@ def test_config_is_in_human_units() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"peak_tflops": None}, r"device 'nx': peak_tflops: Field required"),
-        ({"peek_tflops": 1}, r"peek_tflops = .+: Extra inputs are not permitted"),
+        ({"peak_tflops": None}, r"device\.peak_tflops: is not set; .*Analytic needs it"),
+        ({"peek_tflops": 1}, r"device\.peek_tflops = 1: .* did you mean 'peak_tflops'\?"),
         ({"memory_gbps": -1}, r"memory_gbps = .+: should be greater than 0"),
         ({"bytes_per_element": 3}, r"bytes_per_element = .+: should be 1, 2 or 4"),
         ({"launch_us": "fast"}, r"launch_us = .+: should be a valid number"),
-        ({"efficiency": {"conv": 0.5}}, r"efficiency\.depthwise: Field required"),
+        ({"efficiency": {"conv": 0.5}}, r"device\.efficiency\.depthwise: is not set"),
         ({"efficiency": {"conv": 1.5}}, r"efficiency\.conv = .+: should be less than or equal"),
     ],
 )
 def test_a_wrong_constant_is_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        DeviceSpec.from_config(nx(**changes))
+        built(nx(**changes), "device", Analytic)
 
 
 # --- Published latencies
@@ -159,15 +161,15 @@ def test_a_wrong_constant_is_named(changes: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize("name", published.SPECS)
 def test_predictions_are_close_to_published_latencies(name: str) -> None:
-    ratios = published.log_ratios(name, published.spec(name))
+    ratios = published.log_ratios(name, devices.analytic_spec(name))
     assert 0.97 < exp(sum(ratios) / len(ratios)) < 1.03
     assert all(0.7 < exp(ratio) < 1.3 for ratio in ratios)
 
 
-@pytest.mark.parametrize("name", [name for name in published.SPECS if name.startswith("device")])
+@pytest.mark.parametrize("name", [name for name in published.SPECS if not name.startswith("a6000")])
 def test_fitted_constants_are_where_the_fit_is_best(name: str) -> None:
     """Neither a fifth more nor a fifth less of any fitted constant brings the rows closer."""
-    spec = published.spec(name)
+    spec = devices.analytic_spec(name)
 
     def error(changed: DeviceSpec) -> float:
         return sum(ratio**2 for ratio in published.log_ratios(name, changed))

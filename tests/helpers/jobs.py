@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from coach_exp.jobs.jobs import run_job
 from hydra import compose
 
+from coach_exp.jobs.start import run_job
 from coach_exp.setup.invocation import Invocation
 
 

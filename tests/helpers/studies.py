@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from coach_exp.setup.component import built
-
 from coach_exp.results.findings import Findings
+from coach_exp.types.component import built
 
 
 def study(name: str, **settings: Any) -> Any:

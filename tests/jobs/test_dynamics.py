@@ -135,7 +135,7 @@ def test_a_trace_without_steps_is_refused(job):
 def test_a_job_that_is_repeated_takes_everything_from_the_finished_runs(
     job, tmp_path: Path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("coach_exp.tracking.opening.code", lambda: Code("c0ffee", dirty=False))
+    monkeypatch.setattr("coach_exp.tracking.settings.code", lambda: Code("c0ffee", dirty=False))
     first = job("first", "tracking=mlflow")
     assert "finished before" not in capsys.readouterr().out
     second = job("second", "tracking=mlflow")

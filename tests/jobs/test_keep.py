@@ -10,7 +10,6 @@ from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from coach_exp.jobs.composed import Composed
 from coach_exp.jobs.job import Job
 from coach_exp.jobs.keep import from_screen, keep
 from coach_exp.plots.figures import new_figure
@@ -18,6 +17,7 @@ from coach_exp.results.findings import Findings, Table
 from coach_exp.results.progress import Display
 from coach_exp.results.report import Row, result_table
 from coach_exp.results.tables import markdown
+from coach_exp.setup.config import Config, validated
 from coach_exp.setup.invocation import Invocation
 from coach_exp.types.errors import CoachError
 
@@ -76,11 +76,11 @@ def store():
 @pytest.fixture(scope="module")
 def config():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return Composed.of(compose("config", overrides=["job=precision"]))
+        return validated(compose("config", overrides=["job=precision"]))
 
 
 @pytest.fixture
-def job(config: Composed, tmp_path: Path, store: Store, capsys):
+def job(config: Config, tmp_path: Path, store: Store, capsys):
     with Display(Console(width=80)) as display:
         made = Job(config, Invocation(tmp_path / "job", "weights=none", ()), display)
         made.__dict__["tracker"] = store

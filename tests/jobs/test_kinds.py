@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from coach_exp.setup.component import built
 from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
@@ -12,6 +11,7 @@ from coach_exp.jobs.composed import RUN, composed_run
 from coach_exp.jobs.start import run_job
 from coach_exp.results.report import USUAL
 from coach_exp.setup.invocation import Invocation
+from coach_exp.types.component import built
 from coach_exp.types.errors import ConfigError
 
 KINDS = sorted(path.stem for path in (CONF / "job").glob("*.yaml"))

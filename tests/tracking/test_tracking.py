@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from coach_exp.tracking.opening import open_tracker
 
 from coach_exp.tracking.params import config_hash, flat
 from coach_exp.tracking.provenance import Code
+from coach_exp.tracking.settings import Mlflow
 from coach_exp.types.errors import ConfigError
 
 processes = multiprocessing.get_context("fork")  # children share the imports
@@ -25,13 +25,13 @@ CLEAN = Code("c0ffee", dirty=False)
 def empty_store(tmp_path_factory):
     """A database that is laid out already: that takes seconds, a copy of it none."""
     directory = tmp_path_factory.mktemp("store")
-    open_tracker(directory, experiment="other")
+    Mlflow(experiment="other").open(directory)
     return directory / "mlflow.db"
 
 
 @pytest.fixture
 def outputs(empty_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("coach_exp.tracking.opening.code", lambda: CLEAN)
+    monkeypatch.setattr("coach_exp.tracking.settings.code", lambda: CLEAN)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return tmp_path
 
@@ -62,7 +62,7 @@ def test_a_run_keeps_params_metrics_tags_and_files(outputs, client, tmp_path):
     files.mkdir()
     (files / "plan.json").write_text("{}")
     config = {"model": {"name": "vgg16"}, **{f"key{i}": i for i in range(150)}}
-    with open_tracker(outputs).run("one", params=config, tags={"cell": "table1/3"}) as run:
+    with Mlflow().open(outputs).run("one", params=config, tags={"cell": "table1/3"}) as run:
         run.log_metrics({"throughput_its": 30.5, "never": float("inf"), "nor": float("nan")})
         run.log_files(files.iterdir())
     found = runs(client)["one"]
@@ -77,7 +77,7 @@ def test_a_run_keeps_params_metrics_tags_and_files(outputs, client, tmp_path):
 
 
 def test_reference_runs_are_nested(outputs, client):
-    tracker = open_tracker(outputs)
+    tracker = Mlflow().open(outputs)
     with tracker.run("coach") as run, tracker.run("jps", parent=run.id):
         pass
     assert runs(client)["jps"].data.tags["mlflow.parentRunId"] == run.id
@@ -93,14 +93,14 @@ def test_reference_runs_are_nested(outputs, client):
     ],
 )
 def test_what_leaves_a_run_decides_its_status(outputs, client, error, ends):
-    with pytest.raises(type(error)), open_tracker(outputs).run("one"):
+    with pytest.raises(type(error)), Mlflow().open(outputs).run("one"):
         raise error
     assert status(client, "one") == ends
     assert ("error" in runs(client)["one"].data.tags) == (ends != "FINISHED")
 
 
 def _wait_in_a_run(outputs, ready):
-    tracker = open_tracker(outputs)
+    tracker = Mlflow().open(outputs)
     with (
         tracker.sweep("s", "sweep") as parent,
         tracker.run("one", parent=parent) as run,
@@ -130,20 +130,20 @@ def test_sigterm_kills_every_run_of_the_process(outputs, client):
 def test_runs_of_a_dead_process_are_reaped_by_the_next(outputs, client):
     assert _signalled(outputs, signal.SIGKILL) == -signal.SIGKILL
     assert {run.info.status for run in runs(client).values()} == {"RUNNING"}
-    open_tracker(outputs)
+    Mlflow().open(outputs)
     assert {run.info.status for run in runs(client).values()} == {"KILLED"}
 
 
 def test_runs_of_living_processes_and_other_hosts_are_left_alone(outputs, client):
-    tracker = open_tracker(outputs)
+    tracker = Mlflow().open(outputs)
     with tracker.run("here"), tracker.run("there", tags={"host": "elsewhere", "pid": "1"}):
-        open_tracker(outputs)
+        Mlflow().open(outputs)
         assert {run.info.status for run in runs(client).values()} == {"RUNNING"}
 
 
 def test_an_id_used_again_does_not_keep_a_run_alive(outputs, client):
-    with open_tracker(outputs).run("one", tags={"process_start": "1"}):
-        open_tracker(outputs)
+    with Mlflow().open(outputs).run("one", tags={"process_start": "1"}):
+        Mlflow().open(outputs)
         assert status(client, "one") == "KILLED"
 
 
@@ -152,7 +152,7 @@ def test_sigterm_is_left_to_whoever_handles_it(outputs):
 
     before = signal.signal(signal.SIGTERM, theirs)
     try:
-        with open_tracker(outputs).run("one"):
+        with Mlflow().open(outputs).run("one"):
             assert signal.getsignal(signal.SIGTERM) is theirs
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -160,13 +160,13 @@ def test_sigterm_is_left_to_whoever_handles_it(outputs):
 
 def test_sigterm_is_given_back_after_a_run(outputs):
     before = signal.getsignal(signal.SIGTERM)
-    with open_tracker(outputs).run("one"):
+    with Mlflow().open(outputs).run("one"):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_sweep_is_as_its_newest_children(outputs, client):
-    tracker = open_tracker(outputs)
+    tracker = Mlflow().open(outputs)
 
     def child(name, error=None):
         with tracker.sweep("id's", "sweep") as parent, tracker.run(name, parent=parent):
@@ -187,7 +187,7 @@ def test_a_sweep_is_as_its_newest_children(outputs, client):
 
 def _first_use(outputs, start):
     start.wait()
-    tracker = open_tracker(outputs)
+    tracker = Mlflow().open(outputs)
     name = str(os.getpid())
     with tracker.sweep("s", "sweep") as parent, tracker.run(name, parent=parent) as run:
         run.log_metrics({"x": 1.0})
@@ -210,7 +210,7 @@ def test_processes_may_share_a_new_store_and_a_sweep(tmp_path):
 
 
 def test_only_a_finished_run_of_the_same_config_is_found_again(outputs):
-    tracker = open_tracker(outputs)
+    tracker = Mlflow().open(outputs)
     with tracker.run("one", config_hash="a1") as run:
         run.log_metrics({"latency_mean_ms": 12.5})
         assert tracker.finished_run("a1") is None
@@ -219,11 +219,11 @@ def test_only_a_finished_run_of_the_same_config_is_found_again(outputs):
     found = tracker.finished_run("a1")
     assert (found.id, found.metrics) == (run.id, {"latency_mean_ms": 12.5})
     assert tracker.finished_run("b2") is None
-    assert open_tracker(outputs, resume=False).finished_run("a1") is None
+    assert Mlflow(resume=False).open(outputs).finished_run("a1") is None
 
 
 def test_the_files_of_a_finished_run_are_fetched_or_said_to_be_gone(outputs, tmp_path):
-    tracker = open_tracker(outputs)
+    tracker = Mlflow().open(outputs)
     (tmp_path / "plan.json").write_text("{}")
     with tracker.run("one", config_hash="a1") as run:
         run.log_files([tmp_path / "plan.json"])
@@ -241,13 +241,13 @@ def test_the_files_of_a_finished_run_are_fetched_or_said_to_be_gone(outputs, tmp
 @pytest.mark.parametrize("other", [Code("c0ffee", dirty=True, diff_sha256="d1ff"), Code()])
 def test_uncommitted_code_neither_resumes_nor_is_resumed(outputs, monkeypatch, other):
     def finished(hashed):
-        return open_tracker(outputs).finished_run(hashed)
+        return Mlflow().open(outputs).finished_run(hashed)
 
-    with open_tracker(outputs).run("clean", config_hash="a1"):
+    with Mlflow().open(outputs).run("clean", config_hash="a1"):
         pass
     with monkeypatch.context() as patch:
-        patch.setattr("coach_exp.tracking.opening.code", lambda: other)
-        with open_tracker(outputs).run("unclean", config_hash="b2"):
+        patch.setattr("coach_exp.tracking.settings.code", lambda: other)
+        with Mlflow().open(outputs).run("unclean", config_hash="b2"):
             pass
         assert finished("a1") is None
         assert finished("b2") is None
@@ -273,21 +273,21 @@ def test_params_fit_mlflow():
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "file:///tmp/runs", "nonsense://x"])
 def test_a_store_that_cannot_be_used_is_named_with_the_way_out(tmp_path, uri):
     with pytest.raises(ConfigError, match=rf"tracking.uri={uri} .*tracking=none"):
-        open_tracker(tmp_path, uri=uri)
+        Mlflow(uri=uri).open(tmp_path)
 
 
 def test_a_deleted_experiment_is_named_with_the_way_out(outputs, client):
-    open_tracker(outputs)
+    Mlflow().open(outputs)
     client.delete_experiment(client.get_experiment_by_name("coach").experiment_id)
     with pytest.raises(ConfigError, match=r"coach was deleted .* experiments restore"):
-        open_tracker(outputs)
+        Mlflow().open(outputs)
 
 
 def test_without_mlflow_nothing_is_imported_or_written(tmp_path):
     program = (
         "import sys, json, pathlib\n"
-        "from coach_exp.tracking.opening import open_tracker\n"
-        "tracker = open_tracker(pathlib.Path(sys.argv[1]) / 'outputs', kind='none')\n"
+        "from coach_exp.tracking.settings import NoTracking\n"
+        "tracker = NoTracking().open(pathlib.Path(sys.argv[1]) / 'outputs')\n"
         "with tracker.sweep('s', 'sweep') as parent, tracker.run('one', parent=parent) as run:\n"
         "    run.log_metrics({'x': 1.0})\n"
         "print(json.dumps([tracker.finished_run('a1'), 'mlflow' in sys.modules]))\n"

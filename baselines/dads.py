@@ -36,7 +36,8 @@ from math import floor, inf, log10
 from typing import Literal
 
 from baselines.harness import Baseline, Choice, check_choices, chosen
-from coach_exp.planner.cost_model import Candidate, CostModel
+from coach_exp.planner.candidate import Candidate
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.min_cut import MinCuts, Weights, weighted_min_cut
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet, Release

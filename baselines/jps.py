@@ -45,7 +45,8 @@ from baselines.johnson import (
     makespan_s,
     undominated,
 )
-from coach_exp.planner.cost_model import TOLERANCE, Candidate, CostModel
+from coach_exp.planner.candidate import TOLERANCE, Candidate
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.min_cut import WeightedCut, Weights, weighted_min_cut
 from coach_exp.types.errors import ConfigError, InfeasibleError
 from coach_exp.types.method import Controller, FixedPlans, Observation, Problem

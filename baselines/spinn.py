@@ -38,7 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.harness import Baseline, check_choices, costs
-from coach_exp.planner.cost_model import TOLERANCE, cut_vertices
+from coach_exp.planner.candidate import TOLERANCE, rounded
+from coach_exp.planner.cost_model import cut_vertices
 from coach_exp.planner.exit_places import exit_places
 from coach_exp.quant.bitshuffle import BitshuffleLz4
 from coach_exp.quant.precision import FixedBits
@@ -188,7 +189,7 @@ class Configuration:
     def rank(self, target: Target) -> tuple[float, float, float]:
         """The order of preference: the target, then less work for the server, then fewer exits.
         What differs in the tenth digit is rounding, not preference."""
-        value, cloud_s = (float(f"{x:.9e}") for x in (self.value(target), self.cloud_s))
+        value, cloud_s = (rounded(x) for x in (self.value(target), self.cloud_s))
         return value, cloud_s, -self.threshold
 
 

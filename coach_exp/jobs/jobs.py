@@ -40,8 +40,11 @@ from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
 from coach_exp.planner.cost_model import boundaries
 from coach_exp.planner.pareto import pareto_front
-from coach_exp.plots.figures import gantt, throughput_plot
-from coach_exp.plots.plan import front_picture, graph_picture, schedule_picture
+from coach_exp.plots.front import front_picture
+from coach_exp.plots.gantt import gantt
+from coach_exp.plots.graph import graph_picture
+from coach_exp.plots.schedule import schedule_picture
+from coach_exp.plots.throughput import throughput_plot
 from coach_exp.quant.precision import SearchedBits
 from coach_exp.quant.sizes import mean_bytes
 from coach_exp.results import agreement, report

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from coach_exp.online.decision_cost import crossing_decision_s
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.certificate import certified
-from coach_exp.plots.online import adaptation_plot, curves_json, threshold_curves
+from coach_exp.plots.online import adaptation_plot, threshold_curves
 from coach_exp.results.agreement import agreement, bottleneck_hold
+from coach_exp.results.curves import curves_json
 from coach_exp.results.explain import main_plan
 from coach_exp.results.metrics import Summary, summarise
 from coach_exp.results.progress import Display

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coach_exp.plots.figures import COLOURS, new_figure, save_figure
+from coach_exp.plots.figures import BLACK, BLUE, IDLE, new_figure, save_figure
 from coach_exp.results.agreement import WITHIN_PERCENT, allowed_latency_ms
 from coach_exp.results.metrics import Estimate, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_ALLOWED = "#E4E4E4"
 
 
 def agreement_plot(cells: Mapping[str, Summary], path: Path, title: str = "") -> None:
@@ -46,8 +44,8 @@ def agreement_plot(cells: Mapping[str, Summary], path: Path, title: str = "") ->
 
 def _lines(axes: "Axes", differences: Sequence[Estimate], allowed: Sequence[float]) -> None:
     for line, (each, most) in enumerate(zip(differences, allowed, strict=True)):
-        axes.barh(line, 2 * most, left=-most, height=0.8, color=_ALLOWED, zorder=1)
+        axes.barh(line, 2 * most, left=-most, height=0.8, color=IDLE, zorder=1)
         if each.lo is not None and each.hi is not None:
-            axes.plot([each.lo, each.hi], [line, line], color=COLOURS[0], zorder=2)
-        axes.plot(each.value, line, "o", markersize=3.5, color=COLOURS[0], zorder=3)
-    axes.axvline(0, color="black", linewidth=0.6, zorder=1.5)
+            axes.plot([each.lo, each.hi], [line, line], color=BLUE, zorder=2)
+        axes.plot(each.value, line, "o", markersize=3.5, color=BLUE, zorder=3)
+    axes.axvline(0, color=BLACK, linewidth=0.6, zorder=1.5)

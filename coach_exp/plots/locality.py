@@ -5,25 +5,22 @@ bars, (b) points in the plane.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.plots.figures import new_figure, save_figure
+from coach_exp.plots.figures import BLACK, GREY, RED, WHITE, new_figure, save_figure, write_caption
 from coach_exp.results.metrics import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROW = 400  # most frames in one row of a colour line
-_COLOURS = "viridis"  # its lightness alone tells the order: readable without colour vision
+_SCALE = "viridis"  # its lightness alone tells the order: readable without colour vision
 _LIGHTEST = 0.92  # the end of the scale would be too pale on white
-_NEVER = "#D55E00"
-_GREY = "#6A6A6A"
 
 
 def colour_lines(
@@ -56,7 +53,7 @@ def colour_lines(
     bar = figure.colorbar(image, ax=[upper, lower], fraction=0.02, pad=0.015, aspect=40)
     bar.set_label("t-SNE to one dimension (similar colour: similar feature)")
     bar.set_ticks([])
-    _caption(figure, caption)
+    write_caption(figure, caption)
     save_figure(figure, path)
 
 
@@ -70,7 +67,7 @@ def _line(axes: "Axes", colours: NDArray[np.floating], width: int) -> Any:
             own[None],
             extent=(0, len(own), row + 0.7, row),
             aspect="auto",
-            cmap=_COLOURS,
+            cmap=_SCALE,
             vmin=0,
             vmax=1,
             interpolation="nearest",
@@ -85,46 +82,55 @@ def _line(axes: "Axes", colours: NDArray[np.floating], width: int) -> Any:
 def _ticks(axes: "Axes", frames: NDArray[np.int64], width: int, height: float) -> None:
     """Marks above the bars of some frames."""
     row, place = np.divmod(frames, width)
-    axes.vlines(place, row - height, row, color="black", lw=0.9, clip_on=False)
+    axes.vlines(place, row - height, row, color=BLACK, lw=0.9, clip_on=False)
 
 
-def precision_map(
-    points: NDArray[np.floating],
-    bits: NDArray[np.int64],
-    most: int,
-    centres: NDArray[np.floating],
-    panels: Sequence[tuple[str, Sequence[tuple[int, Estimate]]]],
-    path: Path,
-    caption: str,
-) -> None:
-    """Draw frames [n, 2] coloured by their fewest bits (above `most`: a cross) and the semantic
-    centres [labels, 2]; beside them one panel for each named list of (bits, mean with interval).
+@dataclass(frozen=True, eq=False)
+class FewestBits:
+    """What a precision map shows: frames [n, 2] by their fewest bits [n] (above `max_bits`: no
+    width is enough), the semantic centres [labels, 2], and beside them named lists of (bits, mean
+    with interval).
     """
+
+    points: NDArray[np.floating]
+    bits: NDArray[np.int64]
+    max_bits: int
+    centres: NDArray[np.floating]
+    panels: Sequence[tuple[str, Sequence[tuple[int, Estimate]]]]
+
+
+def precision_map(shown: FewestBits, path: Path, caption: str) -> None:
+    """Draw the frames coloured by their fewest bits (crosses where no width is enough), and beside
+    them one panel for each list.
+    """
+    bits, panels, max_bits = shown.bits, shown.panels, shown.max_bits
     figure = new_figure(10, 6.0)
     grid = figure.add_gridspec(len(panels), 2, width_ratios=[3.1, 1])
     axes = figure.add_subplot(grid[:, 0])
     present = np.unique(bits)
-    palette = _palette({b for _, means in panels for b, _ in means} | set(present.tolist()), most)
+    palette = _palette(
+        {b for _, means in panels for b, _ in means} | set(present.tolist()), max_bits
+    )
     for value in present.tolist():
-        own = points[bits == value]
-        name = f"{bits_name(value, most)} bits ({len(own)})"
+        own = shown.points[bits == value]
+        name = f"{bits_name(value, max_bits)} bits ({len(own)})"
         axes.scatter(
             own[:, 0],
             own[:, 1],
-            s=_size(value, int(present[0]), most),
-            marker="o" if value <= most else "X",
+            s=_size(value, int(present[0]), max_bits),
+            marker="o" if value <= max_bits else "X",
             color=palette[value],
-            edgecolor="white",
+            edgecolor=WHITE,
             lw=0 if value == present[0] else 0.5,
             label=name,
         )
     axes.scatter(
-        centres[:, 0],
-        centres[:, 1],
+        shown.centres[:, 0],
+        shown.centres[:, 1],
         s=110,
         marker="*",
-        color="black",
-        edgecolor="white",
+        color=BLACK,
+        edgecolor=WHITE,
         lw=0.8,
         label="semantic centres",
     )
@@ -141,26 +147,26 @@ def precision_map(
     axes.set_title("t-SNE to two dimensions", loc="left", fontsize=11)
     axes.spines[["left", "right", "bottom"]].set_visible(False)
     for place, (name, means) in enumerate(panels):
-        _means(figure.add_subplot(grid[place, 1]), name, means, palette, most)
-    _caption(figure, caption)
+        _means(figure.add_subplot(grid[place, 1]), name, means, palette, max_bits)
+    write_caption(figure, caption)
     save_figure(figure, path)
 
 
-def _size(bits: int, fewest: int, most: int) -> int:
+def _size(bits: int, fewest: int, max_bits: int) -> int:
     """The many that need little stay in the background; crosses cover less of their square."""
-    if bits > most:
+    if bits > max_bits:
         return 60
     return 14 if bits == fewest else 30
 
 
-def _palette(present: set[int], most: int) -> dict[int, Any]:
+def _palette(present: set[int], max_bits: int) -> dict[int, Any]:
     """Colours of the widths there are, the more bits the darker."""
     from matplotlib import colormaps
 
-    widths = sorted(value for value in present if value <= most)
+    widths = sorted(value for value in present if value <= max_bits)
     spread = np.linspace(_LIGHTEST, 0.0, len(widths)) if len(widths) > 1 else np.array([0.5])
-    colours = {value: colormaps[_COLOURS](x) for value, x in zip(widths, spread, strict=True)}
-    return colours | {most + 1: _NEVER}
+    colours = {value: colormaps[_SCALE](x) for value, x in zip(widths, spread, strict=True)}
+    return colours | {max_bits + 1: RED}
 
 
 def _means(
@@ -168,31 +174,27 @@ def _means(
     name: str,
     means: Sequence[tuple[int, Estimate]],
     palette: dict[int, Any],
-    most: int,
+    max_bits: int,
 ) -> None:
     """Mean and interval of each group, side by side; hollow where there is no interval."""
     for place, (bits, each) in enumerate(means):
-        colour, marker = palette[bits], "o" if bits <= most else "X"
+        colour, marker = palette[bits], "o" if bits <= max_bits else "X"
         if each.lo is None or each.hi is None:
-            axes.plot(place, each.value, marker, ms=8, mfc="white", mec=colour, mew=1.8)
+            axes.plot(place, each.value, marker, ms=8, mfc=WHITE, mec=colour, mew=1.8)
             continue
-        axes.plot([place, place], [each.lo, each.hi], color=_GREY, lw=1.2, zorder=1)
-        axes.plot(place, each.value, marker, ms=8, mfc=colour, mec="black", mew=0.6)
-    axes.set_xticks(range(len(means)), [bits_name(bits, most) for bits, _ in means])
+        axes.plot([place, place], [each.lo, each.hi], color=GREY, lw=1.2, zorder=1)
+        axes.plot(place, each.value, marker, ms=8, mfc=colour, mec=BLACK, mew=0.6)
+    axes.set_xticks(range(len(means)), [bits_name(bits, max_bits) for bits, _ in means])
     axes.margins(x=0.12)
     axes.set_xlabel("fewest bits")
     axes.set_title(name, loc="left", fontsize=10)
     axes.spines[["right"]].set_visible(False)
 
 
-def bits_name(bits: int, most: int) -> str:
+def bits_name(bits: int, max_bits: int) -> str:
     """The fewest bits in words.
 
     >>> bits_name(3, 8), bits_name(9, 8)
     ('3', '> 8')
     """
-    return str(bits) if bits <= most else f"> {most}"
-
-
-def _caption(figure: "Figure", caption: str) -> None:
-    figure.supxlabel(fill(caption, 140), x=0.01, ha="left", fontsize=9, color=_GREY)
+    return str(bits) if bits <= max_bits else f"> {max_bits}"

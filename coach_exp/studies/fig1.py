@@ -33,7 +33,7 @@ from coach_exp.online.calibration import labels
 from coach_exp.online.semantic_cache import SemanticCache, unit_rows
 from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.cost_model import boundaries
-from coach_exp.plots.locality import bits_name, colour_lines, precision_map
+from coach_exp.plots.locality import FewestBits, bits_name, colour_lines, precision_map
 from coach_exp.quant.precision import LEAST, MOST
 from coach_exp.results.metrics import MIN_FOR_INTERVAL, Estimate
 from coach_exp.results.progress import Display
@@ -253,10 +253,8 @@ def study(settings: Mapping[str, Any], directory: Path, display: Display, parts:
         most=checked.most,
     )
     colour_lines(*own[1:2], shuffled, *own[2:], directory / "fig1a.png", _caption_a(made))
-    precision_map(
-        *(points, frames.bits[shown], checked.most, stars, _panels(made)),
-        *(directory / "fig1b.png", _caption_b(made, checked)),
-    )
+    space = FewestBits(points, frames.bits[shown], checked.most, stars, _panels(made))
+    precision_map(space, directory / "fig1b.png", _caption_b(made, checked))
     write(made, checked, directory)
     say(made, display)
     correlation = made.space.of_separability

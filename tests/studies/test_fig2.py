@@ -4,18 +4,18 @@ import json
 from io import StringIO
 
 import pytest
+from helpers.graphs import FIGURE_4_ORDER, figure_4
 from helpers.paths import ROOT
+from helpers.pictures import pixels
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from rich.console import Console
-from test_figures import GREY, pixels
-from test_planner import FIGURE_4_ORDER, figure_4
 
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import constant
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import Planner
-from coach_exp.plots.figures import COLOURS
+from coach_exp.plots.figures import COLOURS, IDLE
 from coach_exp.results.metrics import RESOURCES
 from coach_exp.results.progress import Display
 from coach_exp.setup.config import validated
@@ -189,8 +189,8 @@ def test_the_picture_shows_each_task_in_its_share(made):
     seen = pixels(directory / "fig2.png")
     held = [seen[colour] for colour in COLOURS[:4]]
     assert COLOURS[4] not in seen
-    total = sum(held) + seen[GREY]
-    shares = [n / total for n in (*held, seen[GREY])]
+    total = sum(held) + seen[IDLE]
+    shares = [n / total for n in (*held, seen[IDLE])]
     assert shares == pytest.approx([k / 168 for k in (25, 21, 25, 20, 77)], rel=0.06)
     with Image.open(directory / "fig2.png") as image:
         assert image.width == 1500

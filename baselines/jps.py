@@ -34,7 +34,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from baselines.harness import Baseline, Choice, check_choices, chosen
+from pydantic import PositiveInt
+
+from baselines.harness import Baseline, Choice, chosen
 from baselines.johnson import (
     Load,
     Mix,
@@ -62,14 +64,10 @@ class Jps(Baseline):
     """See above. Every plan's objective is its own largest stage, the cloud's included; what the
     mix is expected to reach is a remark."""
 
+    name: str = "jps"
     variant: Variant = "hull"
     granularity: Granularity = "block"
-    batch: int = 1
-
-    def __post_init__(self) -> None:
-        check_choices(self, variant=Variant, granularity=Granularity)
-        if not isinstance(self.batch, int) or self.batch < 1:
-            raise ConfigError(f"method.batch = {self.batch!r}: it must be a whole number from 1 on")
+    batch: PositiveInt = 1
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
         """The mixed plans, those that load the link more first. Raises ConfigError when `exact` has

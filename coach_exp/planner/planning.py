@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pydantic import NonNegativeFloat, PositiveInt
+
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.divide_conquer import Moves, Search, divide_conquer
 from coach_exp.planner.exhaustive import exhaustive
@@ -30,8 +32,8 @@ class Planner:
     objective: ObjectiveName = "paper"
     release: Release = "per_tensor"
     moves: Moves = "two"
-    limit: int = 2_000_000
-    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    limit: PositiveInt = 2_000_000
+    weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0, 1.0)
     overlap_limited: bool = True
 
     def plan(self, problem: Problem) -> Plan:

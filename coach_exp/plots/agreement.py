@@ -43,8 +43,8 @@ def agreement_plot(cells: Mapping[str, Summary], path: Path, title: str = "") ->
 
 
 def _lines(axes: "Axes", differences: Sequence[Estimate], allowed: Sequence[float]) -> None:
-    for line, (each, most) in enumerate(zip(differences, allowed, strict=True)):
-        axes.barh(line, 2 * most, left=-most, height=0.8, color=IDLE, zorder=1)
+    for line, (each, limit) in enumerate(zip(differences, allowed, strict=True)):
+        axes.barh(line, 2 * limit, left=-limit, height=0.8, color=IDLE, zorder=1)
         if each.lo is not None and each.hi is not None:
             axes.plot([each.lo, each.hi], [line, line], color=BLUE, zorder=2)
         axes.plot(each.value, line, "o", markersize=3.5, color=BLUE, zorder=3)

@@ -89,7 +89,7 @@ def _chain(
         x, y = k % _CELLS + 0.5, -(k // _CELLS)
         share = _share(item, held)
         split = item.is_block and 0 < share < 1
-        _box(axes, x, y, item.text, share, dashed=item.is_block, outlined=split)
+        _box(axes, (x, y), item.text, share, dashed=item.is_block, outlined=split)
         if split:
             axes.text(x, y - 0.36, "cut inside: drawn below", **_note(LINK))
         if k + 1 == len(items):
@@ -133,8 +133,7 @@ def _note(colour: str) -> dict[str, Any]:
 
 def _box(
     axes: "Axes",
-    x: float,
-    y: float,
+    at: tuple[float, float],
     text: str,
     share: float,
     *,
@@ -144,6 +143,7 @@ def _box(
     """A layer or block; its left part, as large as its share on the end, has the end's colour."""
     from matplotlib.patches import FancyBboxPatch, Rectangle
 
+    x, y = at
     left, low = x - _BOX / 2, y - _TALL / 2
     shape = FancyBboxPatch((left, low), _BOX, _TALL, boxstyle=_ROUND, lw=0, fc=CLOUD)
     axes.add_patch(shape)
@@ -253,7 +253,7 @@ def _block(
     touched = {layer for edge in at_cut for layer in edge}
     for layer, (column, lane) in block.place.items():
         text = graph.layers[layer].name if named or layer in touched else ""
-        _box(axes, column, -lane, text, float(layer in held), outlined=layer in labels)
+        _box(axes, (column, -lane), text, float(layer in held), outlined=layer in labels)
         if layer in labels:
             label = labels[layer].rpartition(": ")[2]
             axes.text(column, -lane - 0.27, label, **_note(LINK) | {"weight": "bold"})

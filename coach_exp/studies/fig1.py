@@ -34,7 +34,7 @@ from coach_exp.online.semantic_cache import SemanticCache, unit_rows
 from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.cost_model import boundaries
 from coach_exp.plots.locality import FewestBits, bits_name, colour_lines, precision_map
-from coach_exp.quant.precision import LEAST, MOST
+from coach_exp.quant.precision import MAX_BITS, MIN_BITS
 from coach_exp.results.metrics import MIN_FOR_INTERVAL, Estimate
 from coach_exp.results.progress import Display
 from coach_exp.results.tables import markdown, text_table
@@ -75,7 +75,7 @@ class Settings(StudySettings):
     depth: Annotated[float, Field(gt=0, lt=1)] = 0.75
     split: Literal["calib", "stream"] = "stream"
     frames: PositiveInt = 2400
-    bits: Annotated[tuple[Width, Width], AfterValidator(_ordered)] = (LEAST, MOST)
+    bits: Annotated[tuple[Width, Width], AfterValidator(_ordered)] = (MIN_BITS, MAX_BITS)
     perplexity: PositiveFloat = 30.0
     seed: NonNegativeInt = 0
 

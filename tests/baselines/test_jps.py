@@ -358,7 +358,7 @@ def test_plans_for_other_rates_take_over():
     assert slow.weights[0] == pytest.approx(6 / 22)
 
 
-def test_both_plans_are_calibrated_on_the_track_with_coachs_online_part():
+def test_both_plans_are_calibrated_on_the_division_with_coachs_online_part():
     rng = np.random.default_rng(0)
 
     def split(first: int, count: int) -> Answers:

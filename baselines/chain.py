@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.planner.cost_model import TOLERANCE, CostModel
+from coach_exp.planner.candidate import TOLERANCE, rounded
+from coach_exp.planner.cost_model import CostModel
 
 Floats = NDArray[np.float64]
 
@@ -102,5 +103,5 @@ def least(value: Floats, then: Floats) -> int:
     >>> least(np.array([2.0, 1.0, 1.0]), np.array([0.0, 3.0, 3.0]))
     2
     """
-    rounded = [np.array([float(f"{x:.9e}") for x in each]) for each in (value, then)]
-    return int(np.lexsort((-np.arange(len(value)), rounded[1], rounded[0]))[0])
+    values, thens = (np.array([rounded(x) for x in each]) for each in (value, then))
+    return int(np.lexsort((-np.arange(len(value)), thens, values))[0])

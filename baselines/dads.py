@@ -35,8 +35,9 @@ from itertools import product
 from math import floor, inf, log10
 from typing import Literal
 
-from baselines.harness import Baseline, Choice, check_choices, chosen
-from coach_exp.planner.cost_model import Candidate, CostModel
+from baselines.harness import Baseline, Choice, chosen
+from coach_exp.planner.candidate import Candidate
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.min_cut import MinCuts, Weights, weighted_min_cut
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet, Release
@@ -57,9 +58,6 @@ class Dads(Baseline):
 
     name: str = "dads"
     mode: Mode = "auto"
-
-    def __post_init__(self) -> None:
-        check_choices(self, mode=Mode)
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
         """DSL's plan, or DSH's where the load is heavy."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from baselines.chain import cut_vertex_cuts, least
-from baselines.harness import Baseline, Choice, check_choices, chosen
+from baselines.harness import Baseline, Choice, chosen
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet, Release
@@ -30,10 +30,8 @@ Objective = Literal["latency", "bottleneck"]
 class Dyno(Baseline):
     """See above."""
 
+    name: str = "dyno"
     objective: Objective = "latency"
-
-    def __post_init__(self) -> None:
-        check_choices(self, objective=Objective)
 
     def view(self, problem: Problem) -> Problem:
         """As it is: the widths are part of the method."""

@@ -10,10 +10,14 @@ division.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from inspect import isclass
+from typing import Any, Literal, get_type_hints
 
-from coach_exp.online.method import Online
+from pydantic import TypeAdapter, ValidationError
+
+from coach_exp.online.method import Online, OnlinePart
 from coach_exp.online.replan import Replan
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.planning import ObjectiveName, Planner, settled
@@ -33,8 +37,11 @@ class Baseline(ABC):
 
     name: str
     division: Division = "as_published"
-    online: Online = field(default_factory=Online)
+    online: OnlinePart = field(default_factory=Online)
     replan: Replan = field(default_factory=Replan)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @abstractmethod
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
@@ -69,18 +76,28 @@ class Baseline(ABC):
         return FixedPlans(plans)
 
 
-def check_choices(method: object, **allowed: Any) -> None:
-    """Raises ConfigError for a setting that is none of the words of its Literal.
-
-    >>> from types import SimpleNamespace
-    >>> check_choices(SimpleNamespace(division="as_published"), division=Division)
+def check_fields(method: Any) -> None:
+    """Raises ConfigError for a setting that its annotation does not allow, and says what it does:
+    a method that is made in Python is held to what its config is held to.
     """
-    for key, words in allowed.items():
-        value = getattr(method, key)
-        if value not in get_args(words):
-            raise ConfigError(
-                f"method.{key} = {value!r}: it must be one of {list(get_args(words))}"
-            )
+    annotations = get_type_hints(type(method), include_extras=True)
+    for name in (each.name for each in fields(method) if _is_plain(annotations[each.name])):
+        value = getattr(method, name)
+        try:
+            _checker(annotations[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            rule = error.errors()[0]["msg"].replace("Input should", "should")
+            raise ConfigError(f"method.{name} = {value!r}: {rule}") from None
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether it is about a number or a word, and not about a component."""
+    return not isclass(annotation) or annotation.__module__ == "builtins"
+
+
+@cache
+def _checker(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
 
 
 def float32(problem: Problem) -> Problem:

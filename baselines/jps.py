@@ -34,7 +34,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from baselines.harness import Baseline, Choice, check_choices, chosen
+from pydantic import PositiveInt
+
+from baselines.harness import Baseline, Choice, chosen
 from baselines.johnson import (
     Load,
     Mix,
@@ -45,7 +47,8 @@ from baselines.johnson import (
     makespan_s,
     undominated,
 )
-from coach_exp.planner.cost_model import TOLERANCE, Candidate, CostModel
+from coach_exp.planner.candidate import TOLERANCE, Candidate
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.min_cut import WeightedCut, Weights, weighted_min_cut
 from coach_exp.types.errors import ConfigError, InfeasibleError
 from coach_exp.types.method import Controller, FixedPlans, Observation, Problem
@@ -61,14 +64,10 @@ class Jps(Baseline):
     """See above. Every plan's objective is its own largest stage, the cloud's included; what the
     mix is expected to reach is a remark."""
 
+    name: str = "jps"
     variant: Variant = "hull"
     granularity: Granularity = "block"
-    batch: int = 1
-
-    def __post_init__(self) -> None:
-        check_choices(self, variant=Variant, granularity=Granularity)
-        if not isinstance(self.batch, int) or self.batch < 1:
-            raise ConfigError(f"method.batch = {self.batch!r}: it must be a whole number from 1 on")
+    batch: PositiveInt = 1
 
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
         """The mixed plans, those that load the link more first. Raises ConfigError when `exact` has

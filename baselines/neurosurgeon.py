@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 
 from baselines.chain import cut_vertex_cuts, least, prefix_cuts
-from baselines.harness import Baseline, Choice, check_choices, chosen, costs
+from baselines.harness import Baseline, Choice, chosen, costs
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import Problem
@@ -44,12 +44,10 @@ FLOAT_BYTES = 4
 class Neurosurgeon(Baseline):
     """See above. Of cuts that take equally long, the one with the longer end part."""
 
+    name: str = "ns"
     linearisation: Linearisation = "articulation"
     execution: Execution = "pipelined"
     predictor: Predictor = "profile"
-
-    def __post_init__(self) -> None:
-        check_choices(self, linearisation=Linearisation, execution=Execution, predictor=Predictor)
 
     def view(self, problem: Problem) -> Problem:
         """With the payloads of the division, and one task at a time where that is asked for."""

@@ -16,10 +16,11 @@ that decide by task. A model of more cuts than `limit` is refused.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from baselines.harness import check_choices
+from pydantic import PositiveInt
+
+from baselines.harness import check_fields
 from coach_exp.online.replan import Replan
 from coach_exp.planner.planning import Planner
-from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Controller, Problem
 from coach_exp.types.plan import PlanSet
 
@@ -30,15 +31,13 @@ Objective = Literal["latency", "bottleneck"]
 class Oracle:
     """The exact optimum by one objective."""
 
-    name: str
-    objective: Objective
-    limit: int = 2_000_000
+    name: str = "oracle"
+    objective: Objective = "latency"
+    limit: PositiveInt = 2_000_000
     replan: Replan = field(default_factory=Replan)
 
     def __post_init__(self) -> None:
-        check_choices(self, objective=Objective)
-        if not isinstance(self.limit, int) or self.limit < 1:
-            raise ConfigError(f"method.limit = {self.limit!r}: it must be a whole number from 1 on")
+        check_fields(self)
 
     def view(self, problem: Problem) -> Problem:
         """As it is."""

@@ -26,6 +26,8 @@ from coach_exp.types.plan import PlanSet, Release
 class PipeBalance(Baseline):
     """See above."""
 
+    name: str = "pipebalance"
+
     def plans_for(self, problem: Problem, release: Release) -> PlanSet:
         """The balanced cut. Raises InfeasibleError when all break t_max_ms."""
         return chosen(problem, "bottleneck", release, _choice)

@@ -6,7 +6,7 @@ bandwidth the first, at high bandwidth the second is a strong method, and every 
 both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coach_exp.planner.planning import Planner
 from coach_exp.types.method import Controller, FixedPlans, Problem
@@ -17,7 +17,7 @@ from coach_exp.types.plan import PlanSet
 class DeviceOnly:
     """Every layer on the end; `planner` only evaluates the plan."""
 
-    planner: Planner
+    planner: Planner = field(default_factory=Planner)
     name: str = "device_only"
 
     def view(self, problem: Problem) -> Problem:
@@ -38,7 +38,7 @@ class DeviceOnly:
 class CloudOnly:
     """Every layer but the raw input on the cloud; `planner` only evaluates the plan."""
 
-    planner: Planner
+    planner: Planner = field(default_factory=Planner)
     name: str = "cloud_only"
 
     def view(self, problem: Problem) -> Problem:

@@ -17,7 +17,9 @@ from coach_exp.planner.alternatives import Alternatives, alternatives
 from coach_exp.planner.certificate import certified
 from coach_exp.planner.pareto import pareto_front
 from coach_exp.planner.planning import Planner, own
-from coach_exp.plots.plan import front_picture, graph_picture, schedule_picture
+from coach_exp.plots.front import front_picture
+from coach_exp.plots.graph import graph_picture
+from coach_exp.plots.schedule import schedule_picture
 from coach_exp.results import report
 from coach_exp.results.explain import explain, main_plan
 from coach_exp.results.findings import Findings

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from coach_exp.jobs.keep import write_json
 from coach_exp.jobs.result import Result
-from coach_exp.plots.figures import gantt, throughput_plot
-from coach_exp.plots.online import adaptation_plot, curves_json, threshold_curves
+from coach_exp.plots.gantt import gantt
+from coach_exp.plots.online import adaptation_plot, threshold_curves
+from coach_exp.plots.throughput import throughput_plot
+from coach_exp.results.curves import curves_json
 from coach_exp.results.explain import main_plan
 from coach_exp.results.timeline import save_timeline
 from coach_exp.setup.builder import World
@@ -49,8 +51,9 @@ def keep_result(result: Result, world: World, directory: Path, run: Run) -> None
 def keep_pictures(results: Sequence[Result], world: World, directory: Path, run: Run) -> None:
     """The main method's first tasks, and every method's throughput over time."""
     files = [directory / "gantt.png", directory / "throughput.png"]
-    gantt(results[0].records, files[0], title=results[0].method)
-    throughput_plot({r.method: r.records for r in results}, world.true_trace, files[1])
+    gantt(results[0].records, title=results[0].method).savefig(files[0])
+    runs = {r.method: r.records for r in results}
+    throughput_plot(runs, world.true_trace).savefig(files[1])
     run.log_files(files)
 
 

@@ -25,14 +25,14 @@ from coach_exp.online.budgets import (
     thresholds,
 )
 from coach_exp.online.semantic_cache import SemanticCache
-from coach_exp.quant.precision import LEAST, MOST
+from coach_exp.quant.precision import MAX_BITS, MIN_BITS
 from coach_exp.types.errors import DataError
 from coach_exp.types.method import Calibration, Problem
 from coach_exp.types.online import Centres, Rung, SemanticTable
 from coach_exp.types.outcomes import Crossing, Outcomes
 from coach_exp.types.plan import Plan
 
-WIDTHS = (*range(LEAST, MOST + 1), 16, 32)
+WIDTHS = (*range(MIN_BITS, MAX_BITS + 1), 16, 32)
 
 
 @dataclass(frozen=True, slots=True)

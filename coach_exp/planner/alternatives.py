@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import get_args
 
-from coach_exp.planner.cost_model import Candidate, CostModel
+from coach_exp.planner.candidate import Candidate, CutCost
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.planning import ObjectiveName, Planner
 from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.method import Problem
-from coach_exp.types.plan import Overlap, Plan, StageTimes
+from coach_exp.types.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +99,10 @@ class _Without(CostModel):
         taken, _ = self.of(problem.graph.end_set(plan.end_layers))
         self._taken = (taken.block, frozenset(taken.interior))
 
-    def rank(
-        self,
-        block: int,
-        interior: tuple[int, ...],
-        stage: StageTimes,
-        overlap: Overlap,
-        latency_s: float,
-        *,
-        crosses_input: bool,
-    ) -> Candidate:
+    def rank(self, cost: CutCost) -> Candidate:
         """As ever, but the forbidden cut comes behind all others."""
-        found = super().rank(
-            block, interior, stage, overlap, latency_s, crosses_input=crosses_input
-        )
-        if self._taken != (block, frozenset(interior)):
+        found = super().rank(cost)
+        if self._taken != (cost.block, frozenset(cost.interior)):
             return found
         return replace(found, violation_s=inf, broken="forbidden", rank=(inf, inf, inf))
 
@@ -120,7 +110,6 @@ class _Without(CostModel):
 class _Unconstrained(CostModel):
     """The costs of a problem without constraints."""
 
-    def _violation(
-        self, stage: StageTimes, overlap: Overlap, crosses_input: bool
-    ) -> tuple[float, str]:
+    def violation(self, cost: CutCost) -> tuple[float, str]:
+        """None."""
         return 0.0, ""

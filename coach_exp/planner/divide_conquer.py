@@ -9,7 +9,9 @@ pass over n branches of c layers costs O(cn) evaluations, or O((cn)²) for pairs
 from dataclasses import dataclass
 from typing import Literal
 
-from coach_exp.planner.cost_model import TOLERANCE, BlockCut, Candidate, CostModel, Held
+from coach_exp.planner.block_cut import BlockCut, Held
+from coach_exp.planner.candidate import TOLERANCE, Candidate
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.flows import Flow, chain_flows
 
 Moves = Literal["one", "two"]

@@ -6,7 +6,8 @@ graph.
 
 from collections.abc import Iterator
 
-from coach_exp.planner.cost_model import BlockCut, CostModel
+from coach_exp.planner.block_cut import BlockCut
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.divide_conquer import Search
 from coach_exp.types.errors import InfeasibleError
 

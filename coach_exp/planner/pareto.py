@@ -12,21 +12,22 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
+from coach_exp.planner.candidate import Candidate, CutCost
 from coach_exp.planner.certificate import mixture_bound
-from coach_exp.planner.cost_model import Candidate, CostModel
+from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.divide_conquer import divide_conquer
 from coach_exp.planner.exhaustive import inner_cuts
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import InfeasibleError
 from coach_exp.types.method import Problem
-from coach_exp.types.plan import Overlap, Plan, StageTimes
+from coach_exp.types.plan import Plan
 
 MAX_KEPT = 1 << 16  # cuts remembered before the dominated ones are forgotten
 
 
 class Point(NamedTuple):
     """A cut by what it costs; compared in this order. The cut is a block and its interior layers on
-    the end, see `cost_model.Candidate`."""
+    the end, see `candidate.Candidate`."""
 
     latency_s: float
     period_s: float
@@ -112,7 +113,7 @@ def pareto_front(planner: Planner, problem: Problem) -> Front:
     return Front(plans, tuple(model.boundaries), evaluations, exact, bound_s)
 
 
-def rounded(seconds: float) -> float:
+def nine_digits(seconds: float) -> float:
     """Nine digits: what differs behind them is rounding, not preference."""
     return float(f"{seconds:.8e}")
 
@@ -153,23 +154,12 @@ class _Listing(CostModel):
         self.boundaries: dict[tuple[float, float], None] = {}
         self.evaluations = 0
 
-    def rank(
-        self,
-        block: int,
-        interior: tuple[int, ...],
-        stage: StageTimes,
-        overlap: Overlap,
-        latency_s: float,
-        *,
-        crosses_input: bool,
-    ) -> Candidate:
+    def rank(self, cost: CutCost) -> Candidate:
         """As ever; a feasible cut is kept."""
-        found = super().rank(
-            block, interior, stage, overlap, latency_s, crosses_input=crosses_input
-        )
+        found = super().rank(cost)
         if found.violation_s == 0:
-            latency_s, period_s = rounded(latency_s), rounded(stage.period_s)
-            self._keep(Point(latency_s, period_s, found.rank[2], block, interior))
+            latency_s, period_s = nine_digits(cost.latency_s), nine_digits(cost.stage.period_s)
+            self._keep(Point(latency_s, period_s, found.rank[2], cost.block, cost.interior))
         return found
 
     def _keep(self, point: Point) -> None:

@@ -6,7 +6,7 @@ In: the metrics of each cell by name. Out: a figure; grey is what is allowed.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from coach_exp.plots.figures import COLOURS, new_figure
+from coach_exp.plots.figures import BLACK, BLUE, IDLE, finished, new_figure
 from coach_exp.results.agreement import WITHIN_PERCENT, allowed_latency_ms
 from coach_exp.results.metrics import Estimate, Summary
 
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ALLOWED = "#E4E4E4"
-
 
 def agreement_plot(cells: Mapping[str, Summary], title: str = "") -> "Figure":
-    """The differences of throughput and of mean latency with their intervals, one line a cell,
+    """Draw the differences of throughput and of mean latency with their intervals, one line a cell,
     for the cells that were run on both sides."""
     both = {
         name: found
@@ -41,15 +39,13 @@ def agreement_plot(cells: Mapping[str, Summary], title: str = "") -> "Figure":
     rates.set_ylim(len(both) - 0.5, -0.5)  # the first on top
     if title:
         rates.set_title(title, loc="left", fontsize=11)
-    rates.spines[["top", "right"]].set_visible(False)
-    latencies.spines[["top"]].set_visible(False)
-    return figure
+    return finished(figure)
 
 
 def _lines(axes: "Axes", differences: Sequence[Estimate], allowed: Sequence[float]) -> None:
-    for line, (each, most) in enumerate(zip(differences, allowed, strict=True)):
-        axes.barh(line, 2 * most, left=-most, height=0.8, color=_ALLOWED, zorder=1)
+    for line, (each, limit) in enumerate(zip(differences, allowed, strict=True)):
+        axes.barh(line, 2 * limit, left=-limit, height=0.8, color=IDLE, zorder=1)
         if each.lo is not None and each.hi is not None:
-            axes.plot([each.lo, each.hi], [line, line], color=COLOURS[0], zorder=2)
-        axes.plot(each.value, line, "o", markersize=3.5, color=COLOURS[0], zorder=3)
-    axes.axvline(0, color="black", linewidth=0.6, zorder=1.5)
+            axes.plot([each.lo, each.hi], [line, line], color=BLUE, zorder=2)
+        axes.plot(each.value, line, "o", markersize=3.5, color=BLUE, zorder=3)
+    axes.axvline(0, color=BLACK, linewidth=0.6, zorder=1.5)

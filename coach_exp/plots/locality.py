@@ -6,13 +6,12 @@ bars, (b) points in the plane.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coach_exp.plots.figures import COLOURS, GREY, new_figure
+from coach_exp.plots.figures import BLACK, GREY, RED, WHITE, finished, new_figure, write_caption
 from coach_exp.results.metrics import Estimate
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 ROW = 400  # most frames in one row of a colour line
 _SCALE = "viridis"  # its lightness alone tells the order: readable without colour vision
 _LIGHTEST = 0.92  # the end of the scale would be too pale on white
-_NEVER = COLOURS[4]
 
 
 def colour_lines(
@@ -32,7 +30,7 @@ def colour_lines(
     videos: NDArray[np.int64],
     caption: str,
 ) -> "Figure":
-    """One bar per frame, in stream order and below in the order `shuffled`, wrapped into rows
+    """Draw one bar per frame, in stream order and below in the order `shuffled`, wrapped into rows
     of equal length; `colours` lie in 0 … 1. A short tick above a bar begins a video, a long one a
     label. [n] each.
     """
@@ -54,8 +52,8 @@ def colour_lines(
     bar = figure.colorbar(image, ax=[upper, lower], fraction=0.02, pad=0.015, aspect=40)
     bar.set_label("t-SNE to one dimension (similar colour: similar feature)")
     bar.set_ticks([])
-    _caption(figure, caption)
-    return figure
+    write_caption(figure, caption)
+    return finished(figure)
 
 
 def _line(axes: "Axes", colours: NDArray[np.floating], width: int) -> Any:
@@ -76,14 +74,14 @@ def _line(axes: "Axes", colours: NDArray[np.floating], width: int) -> Any:
     axes.set(xlim=(0, width), ylim=(len(firsts) - 0.2, -0.32))
     axes.set_yticks([row + 0.35 for row in range(len(firsts))], [str(first) for first in firsts])
     axes.tick_params(axis="y", length=0)
-    axes.spines[["left", "right", "top", "bottom"]].set_visible(False)
+    axes.spines[["left", "right", "bottom"]].set_visible(False)
     return image
 
 
 def _ticks(axes: "Axes", frames: NDArray[np.int64], width: int, height: float) -> None:
     """Marks above the bars of some frames."""
     row, place = np.divmod(frames, width)
-    axes.vlines(place, row - height, row, color="black", lw=0.9, clip_on=False)
+    axes.vlines(place, row - height, row, color=BLACK, lw=0.9, clip_on=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +99,8 @@ class FewestBits:
 
 
 def precision_map(shown: FewestBits, caption: str) -> "Figure":
-    """The frames coloured by their fewest bits (crosses where no width is enough), and beside them
-    one panel for each list.
+    """Draw the frames coloured by their fewest bits (crosses where no width is enough), and beside
+    them one panel for each list.
     """
     bits, panels, max_bits = shown.bits, shown.panels, shown.max_bits
     figure = new_figure(10, 6.0)
@@ -121,7 +119,7 @@ def precision_map(shown: FewestBits, caption: str) -> "Figure":
             s=_size(value, int(present[0]), max_bits),
             marker="o" if value <= max_bits else "X",
             color=palette[value],
-            edgecolor="white",
+            edgecolor=WHITE,
             lw=0 if value == present[0] else 0.5,
             label=name,
         )
@@ -130,8 +128,8 @@ def precision_map(shown: FewestBits, caption: str) -> "Figure":
         shown.centres[:, 1],
         s=110,
         marker="*",
-        color="black",
-        edgecolor="white",
+        color=BLACK,
+        edgecolor=WHITE,
         lw=0.8,
         label="semantic centres",
     )
@@ -146,11 +144,11 @@ def precision_map(shown: FewestBits, caption: str) -> "Figure":
     )
     axes.set(xticks=[], yticks=[])
     axes.set_title("t-SNE to two dimensions", loc="left", fontsize=11)
-    axes.spines[["left", "right", "top", "bottom"]].set_visible(False)
+    axes.spines[["left", "right", "bottom"]].set_visible(False)
     for place, (name, means) in enumerate(panels):
         _means(figure.add_subplot(grid[place, 1]), name, means, palette, max_bits)
-    _caption(figure, caption)
-    return figure
+    write_caption(figure, caption)
+    return finished(figure)
 
 
 def _size(bits: int, fewest: int, max_bits: int) -> int:
@@ -167,7 +165,7 @@ def _palette(present: set[int], max_bits: int) -> dict[int, Any]:
     widths = sorted(value for value in present if value <= max_bits)
     spread = np.linspace(_LIGHTEST, 0.0, len(widths)) if len(widths) > 1 else np.array([0.5])
     colours = {value: colormaps[_SCALE](x) for value, x in zip(widths, spread, strict=True)}
-    return colours | {max_bits + 1: _NEVER}
+    return colours | {max_bits + 1: RED}
 
 
 def _means(
@@ -181,15 +179,15 @@ def _means(
     for place, (bits, each) in enumerate(means):
         colour, marker = palette[bits], "o" if bits <= max_bits else "X"
         if each.lo is None or each.hi is None:
-            axes.plot(place, each.value, marker, ms=8, mfc="white", mec=colour, mew=1.8)
+            axes.plot(place, each.value, marker, ms=8, mfc=WHITE, mec=colour, mew=1.8)
             continue
         axes.plot([place, place], [each.lo, each.hi], color=GREY, lw=1.2, zorder=1)
-        axes.plot(place, each.value, marker, ms=8, mfc=colour, mec="black", mew=0.6)
+        axes.plot(place, each.value, marker, ms=8, mfc=colour, mec=BLACK, mew=0.6)
     axes.set_xticks(range(len(means)), [bits_name(bits, max_bits) for bits, _ in means])
     axes.margins(x=0.12)
     axes.set_xlabel("fewest bits")
     axes.set_title(name, loc="left", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["right"]].set_visible(False)
 
 
 def bits_name(bits: int, max_bits: int) -> str:
@@ -199,7 +197,3 @@ def bits_name(bits: int, max_bits: int) -> str:
     ('3', '> 8')
     """
     return str(bits) if bits <= max_bits else f"> {max_bits}"
-
-
-def _caption(figure: "Figure", caption: str) -> None:
-    figure.supxlabel(fill(caption, 140), x=0.01, ha="left", fontsize=9, color=GREY)

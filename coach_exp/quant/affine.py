@@ -33,8 +33,10 @@ HEADER_BYTES = FIXED.size + GRID_BYTES
 MAGIC = 0xA1
 OWN_GRIDS = 0x80
 MAX_ELEMENTS = 2**31 - 1
-LARGEST = 2.0**125  # |x| on a grid: no point of it then leaves float32, and 1 / scale is normal
-SMALLEST_SCALE = 2.0**-126  # float32's smallest normal number, whose reciprocal is finite
+MAX_MAGNITUDE = (
+    2.0**125
+)  # |x| on a grid: no point of it then leaves float32, and 1 / scale is normal
+MIN_SCALE = 2.0**-126  # float32's smallest normal number, whose reciprocal is finite
 TILE = 7 * 2**12  # elements at once: float32 below 128 KiB, which malloc would map anew each time
 Floats = NDArray[np.float32]
 FLOATS: dict[int, np.dtype[Any]] = {16: np.dtype("<f2"), 32: np.dtype("<f4")}
@@ -149,14 +151,17 @@ class Head:
 
     @property
     def elements(self) -> int:
+        """How many numbers the tensor has."""
         return prod(self.shape)
 
     @property
     def grids(self) -> int:
+        """How many grids the header holds."""
         return self.shape[0] or 1 if self.own_grids else 1
 
     @staticmethod
     def of(tensor: NDArray[Any], bits: int, per_channel: bool) -> "Head":
+        """Of a tensor that is to be sent. Raises CodecError for one that cannot be."""
         if tensor.dtype != np.float32:
             raise CodecError(
                 f"the tensor is {tensor.dtype}; the codec takes float32: use .astype(np.float32)"
@@ -192,6 +197,7 @@ class Head:
         return Head(bits, tuple(sizes[:axes]), own_grids)
 
     def to_bytes(self) -> bytes:
+        """The first bytes of the payload: the inverse of `parse`."""
         sizes = (*self.shape, 0, 0, 0, 0)[:4]
         return FIXED.pack(MAGIC, self.bits, len(self.shape) | OWN_GRIDS * self.own_grids, *sizes)
 
@@ -217,7 +223,7 @@ class _Grids:
         reach = np.maximum(zero, top - zero.astype(np.int64))
         if not (
             np.isfinite(scale).all()
-            and (scale >= SMALLEST_SCALE).all()
+            and (scale >= MIN_SCALE).all()
             and (zero <= top).all()
             and (scale * reach.astype(np.float64) <= np.finfo(np.float32).max).all()
         ):
@@ -242,7 +248,7 @@ def _fit(
     """
     top, err = 2**bits - 1, 2.0 ** (bits - 21)
     span = high.astype(np.float64) - low
-    scale = np.maximum(span / top, SMALLEST_SCALE).astype(np.float32)
+    scale = np.maximum(span / top, MIN_SCALE).astype(np.float32)
     real_zero = -low / scale.astype(np.float64)
     zero = np.floor(real_zero + 0.5)
     offset = real_zero + np.clip(zero + 0.5 - real_zero, err, 1 - err)
@@ -319,7 +325,7 @@ def _check_range(
                 f"{int(found(rows).sum())} of the tensor's {rows.size} elements are {name}; only "
                 "finite values can be sent: check the model's weights and its input"
             )
-    limit = {16: 65504.0, 32: float("inf")}.get(bits, LARGEST)
+    limit = {16: 65504.0, 32: float("inf")}.get(bits, MAX_MAGNITUDE)
     if largest > limit:
         raise CodecError(
             f"the tensor reaches ±{largest:.6g}, but {bits} bits carry at most ±{limit:.6g}; "

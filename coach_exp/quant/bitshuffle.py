@@ -22,7 +22,7 @@ from coach_exp.quant.bitplanes import from_planes, planes_bytes, to_planes
 from coach_exp.types.errors import CodecError
 
 MAGIC = 0xA2
-LARGEST_BLOCK = 0x7E000000  # bytes that LZ4 takes at once
+MAX_BLOCK_BYTES = 0x7E000000  # bytes that LZ4 takes at once
 MAX_GAIN = 255  # bytes that LZ4 makes of one, at most
 
 
@@ -100,7 +100,7 @@ def _head(payload: bytes) -> Head:
 
 def _compressed(planes: bytes) -> bytes:
     """The shorter of both; where they are of one length, the planes as they are."""
-    if len(planes) > LARGEST_BLOCK:
+    if len(planes) > MAX_BLOCK_BYTES:
         return planes
     squeezed: bytes = lz4.block.compress(planes, store_size=False)
     return min(planes, squeezed, key=len)
@@ -110,7 +110,7 @@ def _decompressed(data: bytes, size: int) -> bytes:
     """The inverse of `_compressed`: planes of exactly `size` bytes."""
     if len(data) == size:
         return data
-    if len(data) > size or size > min(MAX_GAIN * len(data), LARGEST_BLOCK):
+    if len(data) > size or size > min(MAX_GAIN * len(data), MAX_BLOCK_BYTES):
         raise CodecError(
             f"{len(data)} bytes cannot hold the {size} bytes that the payload's shape and width "
             "take: it was cut, joined, or sent with another header_bytes"

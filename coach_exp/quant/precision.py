@@ -12,7 +12,7 @@ import numpy as np
 
 from coach_exp.types.outcomes import Crossing, Outcomes
 
-LEAST, MOST = 2, 8
+MIN_BITS, MAX_BITS = 2, 8
 FLOAT16, FLOAT32 = 16, 32
 
 
@@ -58,7 +58,7 @@ class SearchedBits:
         """Bit-width for `layer`: the one found, or the least while it was not searched."""
         if layer == self.input_layer:
             return self.input_bits
-        return self.found.get(layer, LEAST)
+        return self.found.get(layer, MIN_BITS)
 
     def fresh(self) -> "SearchedBits":
         """The same losses, no widths: what is found does not depend on who searched before."""
@@ -110,11 +110,11 @@ class SearchedBits:
             )
             return self.loss_points(sent) <= self.limit_points
 
-        low, high = LEAST, FLOAT16 if not passes(MOST) else MOST
-        while low < high <= MOST:
+        low, high = MIN_BITS, FLOAT16 if not passes(MAX_BITS) else MAX_BITS
+        while low < high <= MAX_BITS:
             middle = (low + high) // 2
             low, high = (low, middle) if passes(middle) else (middle + 1, high)
-        while high < MOST and not (passes(high) and passes(high + 1)):
+        while high < MAX_BITS and not (passes(high) and passes(high + 1)):
             high += 1
         return high
 
@@ -125,6 +125,6 @@ def _wider(width: int) -> int:
     >>> [_wider(w) for w in (3, 8, 16)]
     [4, 16, 32]
     """
-    if width < MOST:
+    if width < MAX_BITS:
         return width + 1
-    return FLOAT16 if width == MOST else FLOAT32
+    return FLOAT16 if width == MAX_BITS else FLOAT32

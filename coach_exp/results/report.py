@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coach_exp.results.metrics import RESOURCES, Estimate, Summary, summarise
+from coach_exp.results.tables import markdown, text_table
 from coach_exp.types.online import Certified
 from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.task import Records
@@ -205,37 +206,21 @@ def result_table(
     rows: Sequence[Row], title: str = "", caption: str = "", columns: Sequence[str] = USUAL
 ) -> "Table":
     """The table for a terminal."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     shown = [COLUMNS[name] for name in columns]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    # Text, because rich would read [95 %] as markup.
-    table.title = Text(title) if title else None
-    table.caption = Text(caption) if caption else None
-    for name, column in zip(columns, shown, strict=True):
-        justify: Literal["left", "right"] = "left" if column.text else "right"
-        # Folded, because "…" hides numbers.
-        table.add_column(
-            Text(column.head), justify=justify, overflow="fold", no_wrap=name == "method"
-        )
-    for row in rows:
-        table.add_row(*(Text(column.cell(row)) for column in shown))
-    return table
+    cells = [[column.cell(row) for column in shown] for row in rows]
+    heads = [column.head for column in shown]
+    return text_table(title, heads, cells, words=_words(shown), narrow=True, caption=caption)
 
 
 def markdown_table(rows: Sequence[Row], columns: Sequence[str] = USUAL) -> str:
     """The same as GitHub-flavoured Markdown, ending in a newline."""
     shown = [COLUMNS[name] for name in columns]
-    heads = [_one_line(column.head) for column in shown]
-    rules = [":--" if column.text else "--:" for column in shown]
-    cells = [[column.cell(row).replace("|", r"\|") for column in shown] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, rules, *cells])
+    cells = [[column.cell(row) for column in shown] for row in rows]
+    return markdown([column.head for column in shown], cells, words=_words(shown))
 
 
-def _one_line(head: str) -> str:
-    return head.replace("-\n", "").replace("/\n", "/").replace("+\n", "+").replace("\n", " ")
+def _words(columns: Sequence[Column]) -> list[int]:
+    return [k for k, column in enumerate(columns) if column.text]
 
 
 # --- Plans ----------------------------------------------------------------------------------------
@@ -244,58 +229,46 @@ def _one_line(head: str) -> str:
 def plan_table(method: str, plans: PlanSet) -> "Table":
     """One column per plan that tasks are expected to run: where it cuts, stage times, overlaps and
     bubbles, the objective. Plans prepared for other rates are counted in the title."""
-    from rich import box
-    from rich.table import Table
-
     expected = list(zip(plans.plans, plans.weights, strict=True))
     others = sum(len(each.plans) for each in plans.prepared)
     more = f"; {others} more for other rates, in plan.json" if others else ""
-
-    table = Table(title=f"plan of {method}{more}", box=box.SIMPLE_HEAD, show_header=False)
-    for name, cell in PLAN_LINES:
-        table.add_row(name, *(cell(plan) for plan, _ in expected))
+    rows = [[name, *(cell(plan) for plan, _ in expected)] for name, cell in PLAN_LINES]
     if len(expected) > 1:
-        table.add_row("share of tasks", *(f"{100 * weight:.0f} %" for _, weight in expected))
-    return table
+        rows.append(["share of tasks", *(f"{100 * weight:.0f} %" for _, weight in expected)])
+    return text_table(f"plan of {method}{more}", (), rows)
 
 
 def comparison_table(plans: Mapping[str, Plan | None], title: str = "") -> "Table":
     """One line per plan, to compare a plan with what stands beside it; None: it is not allowed."""
-    from rich import box
-    from rich.table import Table
+    times = ("objective", "T_e", "T_t", "T_c", "latency", "period")
+    heads = ["plan", *(f"{name}\nms" for name in times), "sent\nKiB", "cut"]
+    rows = [[name, *_costs(plan)] for name, plan in plans.items()]
+    return text_table(title, heads, rows, words=(0, len(heads) - 1))
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD)
-    table.add_column("plan")
-    for name in ("objective", "T_e", "T_t", "T_c", "latency", "period"):
-        table.add_column(f"{name}\nms", justify="right")
-    table.add_column("sent\nKiB", justify="right")
-    table.add_column("cut", overflow="fold")
-    for name, plan in plans.items():
-        if plan is None:
-            table.add_row(name, *[UNMEASURED] * 7, "not allowed")
-            continue
-        stage = plan.stage_s
-        times = (plan.objective.value, stage.end_s, stage.link_s, stage.cloud_s, plan.latency_s)
-        cells = [_ms(time) for time in (*times, stage.period_s)]
-        table.add_row(name, *cells, f"{sum(plan.payload_bytes) / 1024:.2f}", _cut(plan))
-    return table
+
+def _costs(plan: Plan | None) -> list[str]:
+    """Objective, stage times, latency and period in ms, KiB, and the cut."""
+    if plan is None:
+        return [*[UNMEASURED] * 7, "not allowed"]
+    stage = plan.stage_s
+    times = (plan.objective.value, stage.end_s, stage.link_s, stage.cloud_s, plan.latency_s)
+    return [*(_ms(time) for time in (*times, stage.period_s)), _kib(plan), _cut(plan)]
 
 
 def front_table(plans: Sequence[Plan]) -> "Table":
     """The non-dominated plans, by rising latency."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title="latency against period", box=box.SIMPLE_HEAD)
-    for name in ("", "latency\nms", "period\nms", "rate\nit/s", "sent\nKiB"):
-        table.add_column(name, justify="right")
-    table.add_column("cut", overflow="fold")
+    heads = ["", "latency\nms", "period\nms", "rate\nit/s", "sent\nKiB", "cut"]
+    rows = []
     for number, plan in enumerate(plans, 1):
         period_s = plan.stage_s.period_s
         rate = f"{1 / period_s:.1f}" if period_s > 0 else UNMEASURED
-        sent = f"{sum(plan.payload_bytes) / 1024:.2f}"
-        table.add_row(str(number), _ms(plan.latency_s), _ms(period_s), rate, sent, _cut(plan))
-    return table
+        times = _ms(plan.latency_s), _ms(period_s), rate
+        rows.append([str(number), *times, _kib(plan), _cut(plan)])
+    return text_table("latency against period", heads, rows, words=(len(heads) - 1,))
+
+
+def _kib(plan: Plan) -> str:
+    return f"{sum(plan.payload_bytes) / 1024:.2f}"
 
 
 def _ms(*seconds: float) -> str:
@@ -312,7 +285,7 @@ def _certified(plan: Plan) -> str:
 PLAN_LINES: tuple[tuple[str, Callable[[Plan], str]], ...] = (
     ("cut", _cut),
     ("crossing tensors", lambda p: ", ".join(f"{c.layer} at {c.bits} bit" for c in p.crossing)),
-    ("payload, KiB", lambda p: f"{sum(p.payload_bytes) / 1024:.2f}"),
+    ("payload, KiB", _kib),
     ("end T_e, ms", lambda p: _ms(p.stage_s.end_s)),
     ("of it the decision, ms", lambda p: _ms(p.decision_s)),
     ("link T_t, ms", lambda p: _ms(p.stage_s.link_s)),

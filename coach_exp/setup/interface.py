@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coach_exp.network.estimator import Estimator, Ewma
 from coach_exp.network.trace import Trace, constant
 from coach_exp.pipeline.simulator import simulate as simulated
-from coach_exp.plots.figures import gantt
+from coach_exp.plots.gantt import gantt
 from coach_exp.profiling.device import analytic, measure
 from coach_exp.profiling.devices import Analytic, packaged_device
 from coach_exp.quant.affine import UniformAffine
@@ -46,7 +46,7 @@ class Simulated(Records):
 
     def gantt(self, path: str | Path, tasks: int = 20, title: str = "") -> Path:
         """Draw the first `tasks` tasks on end, link and cloud as a PNG file; returns its path."""
-        gantt(self, Path(path), tasks, title)
+        gantt(self, tasks, title).savefig(path)
         return Path(path)
 
 

@@ -25,7 +25,7 @@ from coach_exp.online.semantic_cache import SemanticCache, unit_rows
 from coach_exp.pipeline.parts import Parts
 from coach_exp.planner.cost_model import boundaries
 from coach_exp.plots.locality import FewestBits, colour_lines, precision_map
-from coach_exp.quant.precision import LEAST, MOST
+from coach_exp.quant.precision import MAX_BITS, MIN_BITS
 from coach_exp.results.findings import Findings
 from coach_exp.results.progress import Display
 from coach_exp.studies.fig1_summary import (
@@ -127,7 +127,7 @@ class Fig1:
     depth: Annotated[float, Field(gt=0, lt=1)] = 0.75
     split: Literal["calib", "stream"] = "stream"
     frames: PositiveInt = 2400
-    bits: tuple[Width, Width] = (LEAST, MOST)
+    bits: tuple[Width, Width] = (MIN_BITS, MAX_BITS)
     perplexity: PositiveFloat = 30.0
     seed: NonNegativeInt = 0
 

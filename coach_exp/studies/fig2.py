@@ -27,7 +27,7 @@ from coach_exp.network.trace import constant
 from coach_exp.pipeline.parts import Parts
 from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.planning import ObjectiveName, Planner
-from coach_exp.plots.figures import gantt_charts
+from coach_exp.plots.gantt import gantt_charts
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.results.findings import Findings, Table

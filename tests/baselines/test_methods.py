@@ -345,7 +345,7 @@ class Widths:
 
 @every_graph
 @pytest.mark.parametrize("variant", ON_TRACKS)
-def test_tracks_say_at_how_many_bits_tensors_go(variant, graphs):
+def test_divisions_say_at_how_many_bits_tensors_go(variant, graphs):
     for source in SOURCES[graphs]:
         for division in ("as_published", "same_codec"):
             problem, plans = planned(variant, division, source)
@@ -357,7 +357,7 @@ def test_tracks_say_at_how_many_bits_tensors_go(variant, graphs):
 
 @random_graphs
 @pytest.mark.parametrize("variant", FLOATS)
-def test_a_track_changes_the_payload_and_nothing_else(variant, graphs):
+def test_a_division_changes_the_payload_and_nothing_else(variant, graphs):
     published, same = method_of(variant), method_of(variant, "division=same_codec")
     online = method_of(variant, "division=same_online")  # nothing to calibrate on, nothing decided
     for source in SOURCES[graphs][::2]:
@@ -1128,10 +1128,9 @@ def assert_shares(
 def test_following_the_link_does_not_lower_the_throughput_of_who_plans_for_it(variant):
     # Guaranteed, on a chain and but for probes, where what is minimised is the time between two
     # answers: of the others see below.
-    kept, follows = method_of(variant, "division=same_codec"), method_of(
-        variant, "division=same_codec", "replan=on_change", "replan.mbps=[0.0004,0.16]",
-        "replan.period_s=0.1"
-    )  # fmt: skip
+    replan = ("replan=on_change", "replan.mbps=[0.0004,0.16]", "replan.period_s=0.1")
+    kept = method_of(variant, "division=same_codec")
+    follows = method_of(variant, "division=same_codec", *replan)
     for seed in range(3):
         source: Source = ("chain", seed, 20.0)  # 0.16 Mbps, which falls to 0.0004
         problem = kept.view(given(source))

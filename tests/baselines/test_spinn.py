@@ -12,17 +12,10 @@ from helpers.answers import Answers
 from helpers.graphs import SHAPES, chain, random_problem
 
 from baselines.neurosurgeon import Neurosurgeon
-from baselines.spinn import (
-    NEVER,
-    PROBE_EVERY,
-    THRESHOLDS,
-    Cascade,
-    Configuration,
-    ExitByConfidence,
-    Scheduler,
-    Spinn,
-    splits,
-)
+from baselines.spinn import Spinn
+from baselines.spinn.cascade import NEVER, Cascade
+from baselines.spinn.controller import PROBE_EVERY, ExitByConfidence
+from baselines.spinn.scheduler import THRESHOLDS, Configuration, Scheduler, splits
 from coach_exp.network.estimator import Oracle as TrueRate
 from coach_exp.network.trace import Trace, constant
 from coach_exp.online.method import Online
@@ -141,7 +134,7 @@ def drawn(seed: int, samples: int = 60, right: float | None = None) -> tuple[Pro
 
 
 def scheduler(problem: Problem, method: Spinn) -> Scheduler:
-    return Scheduler(problem, "per_tensor", exit_places(problem.graph, method.exits), method)
+    return Scheduler(problem, "per_tensor", exit_places(problem.graph, method.exits), method.goal)
 
 
 def at(problem: Problem, factor: float) -> Problem:
@@ -516,7 +509,7 @@ def test_the_times_of_a_plan_with_heads():
     assert plan.objective.value == pytest.approx(1.25 + 2 / 3 * 2 + (2 * 1.5 + 1) / 3)
 
 
-def test_a_plan_that_sends_nothing_has_no_patience_and_all_heads_on_the_end():
+def test_a_plan_that_sends_nothing_has_no_timeout_and_all_heads_on_the_end():
     seen, _ = split_at_one()
     made = scheduler(seen, spinn(exits=2))
     plan = made.plan(made.expected(3, 0.8))
@@ -593,7 +586,7 @@ def test_a_link_that_is_back_is_used_again():
     records = played(seen, best, [0, 1] * 150, Trace((0, 10, 60), (8000, 0, 8000)), alone)
     assert np.isfinite(records.finish_s).all()
     start, sent = records.end_start_s, records.decision == "send"
-    out = (start > 15.5) & (start < 54)  # five seconds of patience after the link is lost
+    out = (start > 15.5) & (start < 54)  # the timeout of five seconds after the link is lost
     assert not sent[out].any()
     assert sent[start < 5].all()  # the queue before the link is four seconds long
     probed_by_s = 60 + PROBE_EVERY * 2.2 + 1  # twenty tasks alone
@@ -714,7 +707,7 @@ def test_what_the_link_does_reaches_the_plans_that_follow_the_rate():
     local = [seen.outcomes.at_exit(0, layer) for layer in "12"]
     surest = max(local, key=lambda answer: answer.confidence)
     assert gave_up == (Decision("exit", surest.label) if best.heads else GO_ON)
-    tasks = range(1, 2 * PROBE_EVERY + 1)  # a second apart, so that patience is no matter
+    tasks = range(1, 2 * PROBE_EVERY + 1)  # a second apart, so that the timeout is no matter
     chosen = [controller.choose(task, observed(now_s=float(task))) for task in tasks]
     tried = [task for task, plan in enumerate(chosen, 1) if plan is best]
     assert tried == [PROBE_EVERY, 2 * PROBE_EVERY]
@@ -748,10 +741,10 @@ def test_planning_for_another_rate_asks_the_model_nothing_again():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"target": "energy"}, "method.target = .energy.: it must be one of"),
-        ({"exits": -1}, "method.exits = -1: give at least 0"),
-        ({"limit_points": -0.5}, "method.limit_points = -0.5: give at least 0"),
-        ({"timeout_s": 0}, "method.timeout_s = 0: give at least"),
+        ({"target": "energy"}, "method.target = .energy.: should be .latency. or .throughput."),
+        ({"exits": -1}, "method.exits = -1: should be greater than or equal to 0"),
+        ({"limit_points": -0.5}, "method.limit_points = -0.5: should be greater than or equal"),
+        ({"timeout_s": 0}, "method.timeout_s = 0: should be greater than 0"),
     ],
 )
 def test_wrong_settings_are_named(settings, words):

@@ -5,7 +5,7 @@ from helpers.graphs import chain, random_problem
 from helpers.reference import closed_end_sets, one_task
 from numpy.random import default_rng
 
-from coach_exp.planner.pareto import Point, non_dominated, pareto_front, rounded
+from coach_exp.planner.pareto import Point, nine_digits, non_dominated, pareto_front
 from coach_exp.planner.planning import Planner
 from coach_exp.types.errors import InfeasibleError
 
@@ -56,12 +56,12 @@ def test_the_front_is_that_of_all_closed_end_sets(shape, release):
             except InfeasibleError:
                 continue
             task = one_task(problem, order, release)
-            costs.add((rounded(task.latency_s), rounded(task.stage.period_s)))
+            costs.add((nine_digits(task.latency_s), nine_digits(task.stage.period_s)))
         best = {
             a for a in costs if not any(b[0] <= a[0] and b[1] <= a[1] and a != b for b in costs)
         }
         front = pareto_front(planner, problem)
-        found = {(rounded(p.latency_s), rounded(p.stage_s.period_s)) for p in front.plans}
+        found = {(nine_digits(p.latency_s), nine_digits(p.stage_s.period_s)) for p in front.plans}
         assert found == best, seed
         assert len(front.plans) == len(found)
         assert front.min_period_s <= min(period for _, period in best) * (1 + 1e-9)

@@ -5,7 +5,7 @@ from helpers.pictures import pixels
 from helpers.records import records, row
 
 from coach_exp.network.trace import Trace
-from coach_exp.plots.figures import COLOURS
+from coach_exp.plots.figures import ORANGE, OTHER, RED
 from coach_exp.plots.online import adaptation_plot
 from coach_exp.results.adaptation import adapted, step_rows, windows
 
@@ -80,7 +80,7 @@ def test_the_picture_shows_how_tasks_were_answered_and_the_static_run_where_ther
     both = {"coach": run, "other": run}
     adaptation_plot(both, trace, dict.fromkeys(both, steps)).savefig(tmp_path / "two.png")
     alone, beside = pixels(tmp_path / "one.png"), pixels(tmp_path / "two.png")
-    exits, local, static = COLOURS[1], "#DDDDDD", COLOURS[4]
+    exits, local, static = ORANGE, OTHER, RED
     for seen in (alone, beside):
         assert seen[exits] / (seen[exits] + seen[local]) == pytest.approx(1 / 4, rel=0.15)
     assert static in beside

@@ -8,6 +8,7 @@ from helpers.records import pipelined, records, row
 
 from coach_exp.network.trace import constant, steps
 from coach_exp.plots.agreement import agreement_plot
+from coach_exp.plots.figures import BLUE, IDLE
 from coach_exp.results.agreement import (
     agreement,
     allowed_latency_ms,
@@ -140,7 +141,7 @@ def test_without_sockets_there_is_no_verdict():
 
 
 def test_the_picture_shows_what_is_allowed_and_the_cells_of_both_sides(tmp_path: Path):
-    grey, blue = "#E4E4E4", "#0072B2"
+    grey, blue = IDLE, BLUE
     one, two = {"a": cell(1, 0.2, 10)}, {"a": cell(1, 0.2, 10), "b": cell(2, 0.5, 10)}
     agreement_plot(one).savefig(tmp_path / "one.png")
     agreement_plot(two | {"c": Summary({})}, title="a table").savefig(tmp_path / "two.png")

@@ -1,32 +1,16 @@
-"""Why a plan was chosen, by hand on graphs small enough to draw; its pictures are not blank."""
+"""Why a plan was chosen, by hand on graphs small enough to draw."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from helpers.graphs import chain, diamond, random_problem
+from helpers.graphs import chain, random_problem
 from helpers.reference import closed_end_sets
 from numpy.random import default_rng
-from PIL import Image
 
-from coach_exp.network.estimator import Ewma
-from coach_exp.network.trace import steps
-from coach_exp.pipeline.simulator import simulate
 from coach_exp.planner.alternatives import alternatives, refused, runner_up
-from coach_exp.planner.pareto import pareto_front
 from coach_exp.planner.planning import Planner
-from coach_exp.plots.plan import (
-    CLOUD,
-    END,
-    LINK,
-    front_picture,
-    graph_picture,
-    schedule_picture,
-    simulated_pieces,
-)
 from coach_exp.results.explain import explain, why_not
 from coach_exp.types.errors import InfeasibleError
-from coach_exp.types.method import FixedPlans, Link
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.workload import Workload
 
@@ -135,82 +119,6 @@ def test_bubbles_have_a_cause(workload, cause, end):
     assert cause in bubbles
     told = "the end is never idle" if end == "never" else f"the end idles {end}.000 ms"
     assert told in bubbles
-
-
-# --- Pictures -------------------------------------------------------------------------------------
-
-
-def colours(path):
-    """How many pixels have each colour."""
-    with Image.open(path) as image:
-        flat = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    found, counts = np.unique(flat, axis=0, return_counts=True)
-    return {"#{:02X}{:02X}{:02X}".format(*c): int(n) for c, n in zip(found, counts, strict=True)}
-
-
-def inside():
-    """A diamond cut inside: in and light on the end, heavy and add on the cloud."""
-    problem = diamond((0, 1, 9, 9), (0, 1, 1, 1), (1, 1, 1, 0))
-    return problem, Planner().plan_for(problem, ["in", "light"])
-
-
-def stream(problem, plan, **changes):
-    problem = replace(problem, workload=Workload("saturated", tasks=60, in_flight=4), **changes)
-    trace = steps([problem.link.bandwidth_bps], 1.0)
-    return simulate(problem, FixedPlans(PlanSet((plan,))), trace, Ewma(8000.0))
-
-
-def test_the_graph_shows_end_cloud_and_what_crosses(tmp_path):
-    problem, plan = inside()
-    graph_picture(problem.graph, plan).savefig(tmp_path / "cut.png")
-    seen = colours(tmp_path / "cut.png")
-    assert min(seen[END], seen[CLOUD], seen[LINK]) > 1000
-    only = Planner().plan_for(problem, ["in", "light", "heavy", "add"])
-    graph_picture(problem.graph, only).savefig(tmp_path / "only.png")
-    seen = colours(tmp_path / "only.png")
-    assert seen[END] > 10 * seen[CLOUD], "the legend's patch alone has the cloud's colour"
-
-
-@pytest.mark.parametrize("shape", ["chain", "one_level", "nested", "any"])
-def test_every_closed_end_set_can_be_drawn(tmp_path, shape):
-    problem = random_problem(default_rng(3), shape, size=7)
-    for number, end_set in enumerate(closed_end_sets(problem)):
-        if number in (1, 4):
-            plan = Planner(release="after_decision").plan_for(problem, end_set)
-            graph_picture(problem.graph, plan).savefig(tmp_path / "graph.png")
-            assert len(colours(tmp_path / "graph.png")) > 10
-
-
-def test_the_schedule_shows_the_stages(tmp_path):
-    problem, plan = inside()
-    schedule_picture(problem, plan, stream(problem, plan)).savefig(tmp_path / "schedule.png")
-    seen = colours(tmp_path / "schedule.png")
-    assert min(seen[END], seen[CLOUD], seen[LINK]) > 1000
-
-
-@pytest.mark.parametrize("release", ["per_tensor", "after_decision"])
-def test_pieces_are_those_of_the_simulator(release):
-    planner = Planner(release=release)
-    for seed in range(6):
-        link = Link(8000.0, rtt_s=0.4)
-        problem = random_problem(default_rng(seed), "nested", size=10, link=link)
-        plan = planner.plan(problem)
-        records = stream(problem, plan)
-        for record, bars in zip(records, simulated_pieces(problem, records), strict=True):
-            for lane, resource in enumerate(("end", "link", "cloud")):
-                mine = [bar for bar in bars if bar.lane == lane]
-                if mine:
-                    stop_s, busy_s = mine[-1].stop_s, sum(b.stop_s - b.start_s for b in mine)
-                    assert stop_s == pytest.approx(getattr(record, f"{resource}_end_s"))
-                    assert busy_s == pytest.approx(getattr(record, f"{resource}_busy_s"))
-
-
-def test_the_front_is_drawn(tmp_path):
-    front_picture(pareto_front(Planner(), chain(**CHAIN))).savefig(tmp_path / "pareto.png")
-    seen = colours(tmp_path / "pareto.png")
-    assert seen["#0072B2"] > 300
-    assert seen["#EFEFEF"] > 10_000
-    assert seen[LINK] > 100
 
 
 def test_values_of_different_objectives_are_not_compared():

@@ -1,17 +1,22 @@
 """Published latencies beside what the analytic profiles say: the evidence for their constants.
 
 In: `conf/device`, and the figures below, each with its source. Out: the table of
-docs/devices.md, printed by `python -m coach_exp.profiling.published`.
+docs/results/tables/devices.md, printed by `python -m coach_exp.studies.published`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from math import exp, log
+from typing import TYPE_CHECKING
 
 from coach_exp.profiling.device import DeviceSpec, analytic
 from coach_exp.profiling.devices import analytic_spec
+from coach_exp.results.tables import markdown
 from coach_exp.types.graph import LayerGraph
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 SPECS = (
     "tx2",
@@ -111,14 +116,14 @@ def tables() -> str:
         (name, *(f"{1e3 * predicted_s(model, specs[name]):.3g}" for model in PAPER_MODELS))
         for name in SPECS
     ]
-    return "\n\n".join(
+    rows = ("profile", "model", "published ms", "predicted ms", "ratio", "how", "source")
+    fit = ("profile", "rows", "geometric mean of the ratios", "worst ratio")
+    models = ("profile", *(f"{model} ms" for model in PAPER_MODELS))
+    return "\n".join(
         [
-            _markdown(
-                ("profile", "model", "published ms", "predicted ms", "ratio", "how", "source"),
-                against,
-            ),
-            _markdown(("profile", "rows", "geometric mean of the ratios", "worst ratio"), fits),
-            _markdown(("profile", *(f"{model} ms" for model in PAPER_MODELS)), paper),
+            markdown(rows, against, words=(0, 1, 5, 6)),
+            markdown(fit, fits),
+            markdown(models, paper),
         ]
     )
 
@@ -127,11 +132,6 @@ def _fit(name: str, spec: DeviceSpec) -> tuple[str, ...]:
     ratios = log_ratios(name, spec)
     mean, worst = sum(ratios) / len(ratios), max(ratios, key=abs)
     return name, str(len(ratios)), f"{exp(mean):.2f}", f"{exp(worst):.2f}"
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 @cache
@@ -147,7 +147,7 @@ def _graph(model: str) -> LayerGraph:
     return capture(built, (3, 224, 224)).graph
 
 
-def _mobilenet_v1():  # type: ignore[no-untyped-def]
+def _mobilenet_v1() -> "Module":
     """MobileNet V1 at width 1.0 (arXiv 1704.04861, Table 1), which torchvision lacks."""
     from torch import nn
 
@@ -167,4 +167,4 @@ def _mobilenet_v1():  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    print(tables())
+    print(tables(), end="")

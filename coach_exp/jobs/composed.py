@@ -49,9 +49,10 @@ class Composed:
         """The planner that the config describes."""
         return cast(Planner, instantiate(self.plain["planner"], _convert_="all"))
 
-    def save(self, path: Path) -> None:
-        """Write it as YAML, nothing left to resolve."""
+    def save(self, path: Path) -> Path:
+        """Write it as YAML, nothing left to resolve; returns the path."""
         OmegaConf.save(OmegaConf.create(dict(self.plain)), path)
+        return path
 
 
 def composed_run(call: Invocation, overrides: Sequence[str]) -> Composed:

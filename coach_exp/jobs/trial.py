@@ -4,6 +4,7 @@ In: a method and the World it meets. Out: task records. Simulator and sockets ar
 problem, plans, trace and samples, and each run a fresh controller and estimator.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -50,20 +51,15 @@ class Trial:
     def over_sockets(self, display: Display) -> Records:
         """The records of a run over TCP. Raises LinkError, WireError, ConfigError before the first
         task where the cloud cannot be had."""
-        return self.world.sockets.run(
-            self.method,
-            self.problem,
-            self.plans,
-            self.world.trace,
-            self.world.estimator(),
-            self.samples,
-            display,
-        )
+        return self._sent(self.world.sockets.run, display)
 
     def over_loopback(self, display: Display) -> Records:
         """The same with a cloud of its own on this machine, stages emulated from their profiles.
         Raises LinkError where this machine has no loopback to use."""
-        return self.world.sockets.replay(
+        return self._sent(self.world.sockets.replay, display)
+
+    def _sent(self, run: Callable[..., Records], display: Display) -> Records:
+        return run(
             self.method,
             self.problem,
             self.plans,

@@ -1,8 +1,8 @@
 """What a job has found: shown, written, and logged as a run of its own.
 
 In: `Findings`. Out: tables and notes on the screen; `<name>.md`, `<name>.json`, `<figure>.png`,
-`summary.json` and `provenance.json` in the job's directory; the same files with the config, its
-hash and the metrics in MLflow. Files are written before MLflow is asked to take them.
+`summary.json`, `provenance.json` and `config.yaml` in the job's directory; the same files with the
+config, its hash and the metrics in MLflow. Files are written before MLflow is asked to take them.
 """
 
 import json
@@ -62,6 +62,7 @@ def keep(
         found = find(work)
         show(found, work)
         files = list(write(found, job.directory))
+        files.append(job.config.save(job.directory / "config.yaml"))
         job.display.say(_where(found, job.directory))
         run.log_metrics(found.metrics)
         run.log_files(files)

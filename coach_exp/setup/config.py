@@ -102,9 +102,10 @@ class Config:
         method: Method = built(self.method, "method", Method)
         return method
 
-    def save(self, path: Path) -> None:
-        """Write it as YAML, nothing left to resolve."""
+    def save(self, path: Path) -> Path:
+        """Write it as YAML, nothing left to resolve; returns the path."""
         OmegaConf.save(OmegaConf.create(dict(self.plain)), path)
+        return path
 
     @property
     def replay_s(self) -> float:

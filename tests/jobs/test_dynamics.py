@@ -79,7 +79,8 @@ def test_a_plan_that_is_kept_loses_what_its_bottleneck_says(job, tmp_path: Path,
     assert "accuracy_drop_points" not in steps[0]["metrics"]
     here = tmp_path / "kept"
     assert {p.name for p in here.iterdir()} == {
-        *(KEPT, "dynamic.json", "dynamic.md", "dynamic.png", "summary.json", "provenance.json"),
+        *(KEPT, "dynamic.json", "dynamic.md", "dynamic.png"),
+        *("summary.json", "provenance.json", "config.yaml"),
     }
     assert {p.name for p in (here / KEPT).iterdir()} == {
         *("dynamic", "static 8 Mbps", "static 2 Mbps", "static 1 Mbps"),

@@ -31,7 +31,10 @@ FOUND = Findings(
     metrics={"mean_bits": 4.0},
     value=4.0,
 )
-FILES = {"precision.md", "precision.json", "summary.json", "curve.png", "provenance.json"}
+FILES = {
+    *("precision.md", "precision.json", "summary.json", "curve.png"),
+    *("provenance.json", "config.yaml"),
+}
 
 
 @dataclass
@@ -134,7 +137,7 @@ def test_a_broken_rule_fails_the_job_after_all_is_kept(job: Job, store: Store):
     with pytest.raises(CoachError, match="1 task was lost\nmemory grew"):
         keep(job, "study", lambda work: broken)
     assert store.status == "FAILED"
-    assert set(store.files) == {"soak.json", "provenance.json"}
+    assert set(store.files) == {"soak.json", "provenance.json", "config.yaml"}
 
 
 def test_a_job_that_finds_nothing_fails_its_run(job: Job, store: Store):

@@ -1123,10 +1123,16 @@ def assert_shares(
 def test_following_the_link_does_not_lower_the_throughput_of_who_plans_for_it(variant):
     # Guaranteed, on a chain and but for probes, where what is minimised is the time between two
     # answers: of the others see below.
-    kept, follows = method_of(variant, "division=same_codec"), method_of(
-        variant, "division=same_codec", "replan=on_change", "replan.mbps=[0.0004,0.16]",
-        "replan.period_s=0.1"
-    )  # fmt: skip
+    kept, follows = (
+        method_of(variant, "division=same_codec"),
+        method_of(
+            variant,
+            "division=same_codec",
+            "replan=on_change",
+            "replan.mbps=[0.0004,0.16]",
+            "replan.period_s=0.1",
+        ),
+    )
     for seed in range(3):
         source: Source = ("chain", seed, 20.0)  # 0.16 Mbps, which falls to 0.0004
         problem = kept.view(given(source))

@@ -224,8 +224,13 @@ def test_a_sequential_run_takes_every_latency_in_turn(execution, makespan_s):
 
 
 def sized(name: str, flops: int, bytes_: int) -> Layer:
-    return Layer(name, ("in",) if name == "a" else (chr(ord(name) - 1),), kind="conv", flops=flops,
-                 param_bytes=bytes_)  # fmt: skip
+    return Layer(
+        name,
+        ("in",) if name == "a" else (chr(ord(name) - 1),),
+        kind="conv",
+        flops=flops,
+        param_bytes=bytes_,
+    )
 
 
 def test_the_regression_finds_a_log_linear_law():
@@ -348,8 +353,10 @@ def test_the_tracks_differ_in_payload_and_in_what_is_decided_online():
     }
     first = {division: plans.plans[0] for division, (plans, _) in found.items()}
     assert [each.crossing for each in first.values()] == [
-        (Crossing("in", 4),), (Crossing("1", 4),), (Crossing("1", 4),),
-    ]  # fmt: skip
+        (Crossing("in", 4),),
+        (Crossing("1", 4),),
+        (Crossing("1", 4),),
+    ]
     assert [each.release for each in first.values()] == ["per_tensor"] * 2 + ["after_decision"]
     assert [each.online is not None for each in first.values()] == [False, False, True]
     assert first["same_online"].stage_s.end_s == pytest.approx(0.4 + 0.1)

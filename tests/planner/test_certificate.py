@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.graphs import SHAPES, diamond, problem, random_problem
 from helpers.looped import looped
+from helpers.reference import closed_end_sets
 from scipy.optimize import linprog
 
 from coach_exp.planner.certificate import certified, min_total_s, mixture_bound
@@ -69,8 +70,6 @@ def test_minimum_cut_is_the_best_weighted_sum_of_all_cuts(shape, release, seed):
 @pytest.mark.parametrize("shape", SHAPES)
 @looped("seed", range(10))
 def test_the_mixture_bound_is_the_best_mixture_of_all_cuts(shape, seed):
-    from helpers.reference import closed_end_sets
-
     rng = np.random.default_rng([seed, 8])
     given = random_problem(rng, shape, int(rng.integers(3, 9)))
     model = model_of(given)

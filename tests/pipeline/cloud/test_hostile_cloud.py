@@ -62,18 +62,34 @@ class Volley:
     def before_welcome(self) -> bytes:
         """Bytes that no handshake holds."""
         make = self.rng.choice(
-            [self.random, self.flipped, self.truncated, self.oversized, self.version,
-             self.protocol, self.token, self.replayed, self.order]
-        )  # fmt: skip
+            [
+                self.random,
+                self.flipped,
+                self.truncated,
+                self.oversized,
+                self.version,
+                self.protocol,
+                self.token,
+                self.replayed,
+                self.order,
+            ]
+        )
         self.kinds[make.__name__] += 1
         return make()
 
     def after_welcome(self) -> bytes:
         """Bytes that break the rules of an open session."""
         make = self.rng.choice(
-            [self.random, self.flipped_tensor, self.oversized, self.no_plan, self.replayed_plan,
-             self.not_next, self.unusable]
-        )  # fmt: skip
+            [
+                self.random,
+                self.flipped_tensor,
+                self.oversized,
+                self.no_plan,
+                self.replayed_plan,
+                self.not_next,
+                self.unusable,
+            ]
+        )
         self.kinds[make.__name__] += 1
         return make()
 
@@ -190,8 +206,16 @@ def test_a_hundred_thousand_hostile_frames_change_nothing(tmp_path):
     assert not [line for line in said if "Traceback" in line]
     assert max(resident[1:]) - resident[1] < 8 * 2**20, resident
     assert len(volley.kinds) == 15
-    for reason in ("version 99", "does not prove", "another model", "CRC", "has at most",
-                   "hung up within a frame", "not registered", "offered before"):  # fmt: skip
+    for reason in (
+        "version 99",
+        "does not prove",
+        "another model",
+        "CRC",
+        "has at most",
+        "hung up within a frame",
+        "not registered",
+        "offered before",
+    ):
         assert any(reason in line for line in turned_away), reason
 
 
@@ -531,9 +555,12 @@ def test_a_cloud_does_not_outlive_the_process_that_started_it(tmp_path):
     script = tmp_path / "orphan.py"
     script.write_text(ORPHAN)
     done = subprocess.run(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, timeout=60,
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
+    )
     port = int(next(line for line in done.stdout.splitlines() if line.isdigit()))
     until_s = time.monotonic() + 5
     while time.monotonic() < until_s:

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from helpers.graphs import SHAPES, chain, diamond, problem, random_problem
+from helpers.looped import looped
 from helpers.networks import full_size
 from helpers.reference import closed_end_sets, one_task
 
@@ -126,7 +127,7 @@ def test_a_tensor_with_three_consumers_is_paid_once(d_on_cloud, total_s):
     assert ended(given, choice) == ({"in", "a"} if d_on_cloud else {"in", "a", "d"})
 
 
-@pytest.mark.parametrize(("shape", "seed"), CASES)
+@looped(("shape", "seed"), CASES)
 def test_dsl_is_the_best_of_all_closed_end_sets(shape, seed):
     given = drawn(shape, seed)
     stages = every_stage(given)
@@ -137,7 +138,7 @@ def test_dsl_is_the_best_of_all_closed_end_sets(shape, seed):
     assert choice.lower_bound == pytest.approx(min_s, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(50))
+@looped("seed", range(50))
 def test_on_a_chain_dsl_is_neurosurgeon(seed):
     given = drawn("chain", seed)
     end, cloud = ([s.layer_s[x.name] for x in given.graph.layers] for s in (given.end, given.cloud))
@@ -158,7 +159,7 @@ def test_neurosurgeon_chain_by_hand():
 
 @pytest.mark.parametrize("release", ["per_tensor", "after_decision"])
 @pytest.mark.parametrize("crosses", [True, False])
-@pytest.mark.parametrize(("shape", "seed"), [(s, n) for s in SHAPES for n in range(12)])
+@looped(("shape", "seed"), [(s, n) for s in SHAPES for n in range(12)])
 def test_listed_cuts_are_all_cuts_with_the_costs_of_the_model(shape, seed, crosses, release):
     given = replace(drawn(shape, seed), raw_input_may_cross=crosses)
     model = model_of(given, release)
@@ -183,7 +184,7 @@ def test_a_block_with_more_cuts_than_asked_for_is_not_listed():
 
 
 @pytest.mark.parametrize("crosses", [True, False])
-@pytest.mark.parametrize("seed", range(15))
+@looped("seed", range(15))
 @pytest.mark.parametrize("shape", ["one_level", "nested", "any"])
 def test_listed_and_solved_blocks_agree_for_many_weights(shape, seed, crosses):
     given = replace(drawn(shape, seed), raw_input_may_cross=crosses)
@@ -213,7 +214,7 @@ def test_a_block_through_which_the_input_must_cross_offers_nothing():
 # --- The search for a heavy load ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("shape", "seed"), CASES)
+@looped(("shape", "seed"), CASES)
 def test_dsh_is_within_its_bounds(shape, seed):
     given = drawn(shape, seed)
     stages, model = every_stage(given), model_of(given)
@@ -239,7 +240,7 @@ def test_dsh_is_near_the_optimum_on_average(shape):
     assert np.mean(ratios) < 1.04
 
 
-@pytest.mark.parametrize("seed", range(50))
+@looped("seed", range(50))
 def test_on_a_chain_dsh_is_the_best_cut(seed):
     given = drawn("chain", seed)
     stages = every_stage(given)
@@ -270,7 +271,7 @@ def test_of_equal_largest_stages_the_lower_sum_is_taken():
 
 
 @pytest.mark.parametrize("choose", [dsl, dsh])
-@pytest.mark.parametrize(("shape", "seed"), [(s, n) for s in SHAPES for n in range(20)])
+@looped(("shape", "seed"), [(s, n) for s in SHAPES for n in range(20)])
 def test_another_unit_of_time_changes_no_cut(shape, seed, choose):
     given = drawn(shape, seed)
     assert choose(model_of(given)).end_sets == choose(model_of(scaled(given, 64))).end_sets

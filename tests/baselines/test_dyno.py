@@ -6,6 +6,7 @@ from math import ceil
 import numpy as np
 import pytest
 from helpers.graphs import chain, random_problem
+from helpers.looped import looped
 from helpers.networks import full_size
 from helpers.one_cut import answered_problem, ns, plan, run, searched
 
@@ -32,7 +33,7 @@ def test_cut_and_bits_are_chosen_together():
 
 
 @pytest.mark.parametrize("objective", ["latency", "bottleneck"])
-@pytest.mark.parametrize("seed", range(30))
+@looped("seed", range(30))
 def test_no_cut_vertex_at_any_width_within_the_budget_is_better(seed: int, objective: str):
     rng = np.random.default_rng(seed)
     given = random_problem(rng, ("chain", "one_level")[seed % 2], 14)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.answers import Answers
 from helpers.graphs import SHAPES, chain, diamond, problem, random_problem
+from helpers.looped import looped
 from helpers.reference import MAX_LAYERS, closed_end_sets, one_task
 from scipy.optimize import linprog
 
@@ -88,7 +89,7 @@ def random_loads(rng: np.random.Generator, *, convex: bool, count: int = 12) -> 
 # --- Johnson's rule -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(60))
+@looped("seed", range(60))
 def test_no_permutation_beats_johnsons_order(seed):
     rng = np.random.default_rng(seed)
     times = rng.integers(0, 5, (rng.integers(1, 7), 2))  # small numbers, so that many are equal
@@ -134,7 +135,7 @@ def test_the_pair_is_near_optimal_and_no_more(tasks, pair, best):
         assert brute_force(LINE, tasks) == best
 
 
-@pytest.mark.parametrize("seed", range(40))
+@looped("seed", range(40))
 def test_exact_is_brute_force_over_all_multisets(seed):
     rng = np.random.default_rng(seed)
     loads = random_loads(rng, convex=bool(seed % 2), count=int(rng.integers(2, 7)))
@@ -158,7 +159,7 @@ def test_one_task_is_the_pairs_better_and_exactly_the_least_sum():
 
 
 @pytest.mark.parametrize("tasks", [5, 20, 100])
-@pytest.mark.parametrize("seed", range(30))
+@looped("seed", range(30))
 def test_makespan_is_bounded_by_the_steady_state(seed, tasks):
     loads = random_loads(np.random.default_rng(seed), convex=True)
     mix = adjacent_mix(loads)
@@ -172,7 +173,7 @@ def test_makespan_is_bounded_by_the_steady_state(seed, tasks):
     assert whole_s <= tasks * tau_s + slack_s
 
 
-@pytest.mark.parametrize("seed", range(20))
+@looped("seed", range(20))
 def test_the_makespan_of_two_cuts_in_closed_form(seed):
     loads = random_loads(np.random.default_rng(seed), convex=True)
     first, second = (loads[cut] for cut in adjacent_mix(loads).cuts)
@@ -206,7 +207,7 @@ def test_all_on_the_cloud_and_all_on_the_device():
 # --- The hull -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(60))
+@looped("seed", range(60))
 def test_the_hulls_mix_is_the_optimum_of_the_linear_programme(seed):
     rng = np.random.default_rng(seed)
     loads = random_loads(rng, convex=bool(seed % 2))
@@ -397,7 +398,7 @@ def all_loads(given: Problem, release: str) -> list[Load]:
 
 @pytest.mark.parametrize("release", ["per_tensor", "after_decision"])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(12))
+@looped("seed", range(12))
 def test_the_sweep_finds_the_hull_of_all_closed_sets(shape, seed, release):
     rng = np.random.default_rng(seed)
     given = random_problem(rng, shape, 7, raw_input_may_cross=seed % 3 > 0)
@@ -449,7 +450,7 @@ def test_a_forbidden_input_that_the_sink_needs_leaves_the_end_alone():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(5))
+@looped("seed", range(5))
 def test_without_a_cloud_it_reaches_the_bound_of_all_mixtures(shape, seed):
     given = random_problem(np.random.default_rng(seed), shape, 40)
     free = replace(given.cloud, layer_s=dict.fromkeys(given.cloud.layer_s, 0.0))

@@ -6,7 +6,7 @@ judged; one that cannot be built fails here. Statements of time are about rates 
 tasks that all enter, and answers that leave at once, unless a test says otherwise.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,7 +17,7 @@ import torch
 from helpers.answers import Answers
 from helpers.graphs import PlainCodec, chain, random_problem
 from helpers.graphs import problem as graph_problem
-from helpers.paths import CONF
+from helpers.looped import looped
 from helpers.reference import one_task
 from helpers.reference_baselines import (
     Cuts,
@@ -30,7 +30,7 @@ from helpers.reference_baselines import (
     of_width,
     payload_bytes,
 )
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from scipy.optimize import linprog
@@ -58,6 +58,8 @@ from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.profile import DeviceProfile
 from coach_exp.types.task import Records
 from coach_exp.types.workload import Workload
+
+pytestmark = pytest.mark.usefixtures("hydra")
 
 BITS = 4  # of every tensor but the raw input, where a method does not send floats
 
@@ -101,15 +103,9 @@ SOURCES: dict[str, list[Source]] = {
 
 every_method = pytest.mark.parametrize("variant", VARIANTS)
 every_choice = pytest.mark.parametrize("variant", CHOOSING)
-every_graph = pytest.mark.parametrize("graphs", SOURCES)
-random_graphs = pytest.mark.parametrize("graphs", SHAPES)
+every_graph = looped("graphs", SOURCES)
+random_graphs = looped("graphs", SHAPES)
 both_divisions = pytest.mark.parametrize("division", ["as_published", "same_codec"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra() -> Iterator[None]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
 
 
 @cache

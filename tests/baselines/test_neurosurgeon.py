@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.graphs import SHAPES, chain, diamond, random_problem
 from helpers.graphs import problem as graph_of
+from helpers.looped import looped
 from helpers.networks import full_size
 from helpers.one_cut import answered_problem, ns, plan, run
 from helpers.reference import closed_end_sets
@@ -70,7 +71,7 @@ def test_device_only_uploads_nothing_and_cloud_only_the_input():
 
 
 @BOTH
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_more_bandwidth_never_costs_more_nor_sends_less(linearisation, seed):
     problem = drawn(seed)
     method = ns(linearisation=linearisation)
@@ -81,7 +82,7 @@ def test_more_bandwidth_never_costs_more_nor_sends_less(linearisation, seed):
     assert sizes == sorted(sizes)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_cut_vertices_cost_no_less_than_prefixes_and_those_no_less_than_the_minimum_cut(seed):
     problem = drawn(seed)
     by_vertex, by_prefix = (
@@ -92,7 +93,7 @@ def test_cut_vertices_cost_no_less_than_prefixes_and_those_no_less_than_the_mini
     assert by_prefix <= by_vertex * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@looped("seed", range(20))
 def test_on_a_chain_all_three_are_the_same(seed):
     rng = np.random.default_rng(seed)
     problem = chain(*rng.uniform(0, 1, (3, 9)))
@@ -112,7 +113,7 @@ def test_a_diamond_offers_no_cut_inside_to_one_and_both_tensors_to_the_other():
     assert prefix.link_s.tolist() == pytest.approx([5, 6, 2, 0])
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_prefixes_cost_what_the_cost_model_says(seed):
     model = costs(drawn(seed), "sum", "per_tensor")
     cuts = prefix_cuts(model)
@@ -122,7 +123,7 @@ def test_prefixes_cost_what_the_cost_model_says(seed):
         assert found == pytest.approx((stage.end_s, stage.link_s, stage.cloud_s))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_candidates_are_the_cuts_that_the_cost_model_allows(seed):
     given = drawn(seed)
     every = prefix_cuts(costs(given, "sum", "after_decision"))
@@ -307,7 +308,7 @@ def test_equal_periods_go_to_the_lower_sum():
     assert least(np.array([2.0, 2.0, 3.0]), np.array([5.0, 4.0, 1.0])) == 1
 
 
-@pytest.mark.parametrize("seed", range(30))
+@looped("seed", range(30))
 @pytest.mark.parametrize("objective", ["latency", "bottleneck"])
 def test_oracles_find_what_trying_every_cut_finds(seed, objective):
     problem = drawn(seed)
@@ -317,7 +318,7 @@ def test_oracles_find_what_trying_every_cut_finds(seed, objective):
     assert found.objective.value == pytest.approx(min(tried, default=inf))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_no_single_cut_beats_an_oracle(seed):
     problem = drawn(seed)
     best = plan(Oracle(name="oracle", objective="bottleneck"), problem).stage_s.period_s

@@ -7,6 +7,7 @@ from math import ceil
 import numpy as np
 import pytest
 from helpers.graphs import SHAPES, chain, diamond, random_problem
+from helpers.looped import looped
 from helpers.networks import full_size
 from helpers.one_cut import answered_problem, ns, plan, run, searched
 from helpers.reference import closed_end_sets
@@ -44,7 +45,7 @@ def min_period_s(given: Problem, needs: dict[str, int]) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(8))
+@looped("seed", range(8))
 def test_no_cut_with_any_bits_has_a_shorter_largest_stage(seed: int, shape: str):
     rng = np.random.default_rng(seed)
     given = random_problem(rng, shape, 6)
@@ -54,7 +55,7 @@ def test_no_cut_with_any_bits_has_a_shorter_largest_stage(seed: int, shape: str)
     assert found.gap == 0
 
 
-@pytest.mark.parametrize("seed", range(8))
+@looped("seed", range(8))
 def test_no_cut_has_a_lower_latency(seed: int):
     rng = np.random.default_rng(seed)
     given = random_problem(rng, "any", 7)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.answers import Answers
 from helpers.graphs import SHAPES, chain, random_problem
+from helpers.looped import looped
 
 from baselines.neurosurgeon import Neurosurgeon
 from baselines.spinn import Spinn
@@ -232,7 +233,7 @@ def measured(seed: int) -> tuple[Problem, Problem]:
     return problem, Spinn(name="spinn", exits=0).view(problem)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_without_exits_the_split_of_least_latency_wins(seed):
     _, seen = measured(seed)
     best = Spinn(name="spinn", exits=0).plan(seen).plans[0]
@@ -249,7 +250,7 @@ def test_without_exits_the_split_of_least_latency_wins(seed):
     assert best.evaluations == len(tried)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_without_exits_neurosurgeon_decides_the_same_of_the_same_sizes(seed):
     _, seen = measured(seed)
     seen = replace(seen, link=replace(seen.link, rtt_s=0.5))
@@ -300,7 +301,7 @@ def test_a_threshold_of_nothing_answers_all_at_the_first_exit():
     assert found == Configuration(1, 0.0, 1.25, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@looped("seed", range(10))
 def test_fewer_go_on_past_later_exits_and_more_with_a_higher_threshold(seed):
     problem, method = drawn(seed)
     heads = exit_places(problem.graph, method.exits)
@@ -333,7 +334,7 @@ def replayed(problem: Problem, heads: tuple[str, ...], split: int, threshold: fl
     return spent.mean(axis=0)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_expected_seconds_are_those_of_the_calibration_samples(seed):
     problem, method = drawn(seed, samples=20)
     heads = exit_places(problem.graph, method.exits)
@@ -348,7 +349,7 @@ def test_expected_seconds_are_those_of_the_calibration_samples(seed):
             assert found.value("throughput") == pytest.approx(max(spent[:3]))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@looped("seed", SEEDS)
 def test_a_slower_link_never_gets_more_bytes_of_one_threshold(seed):
     # Expected bytes: a split far behind is reached by fewer tasks.
     problem, method = drawn(seed)

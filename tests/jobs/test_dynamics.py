@@ -4,11 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.paths import CONF
-from hydra import compose, initialize_config_dir
+from helpers.jobs import do
 
-from coach_exp.jobs.start import run_job
-from coach_exp.setup.invocation import Invocation
 from coach_exp.tracking.provenance import Code
 from coach_exp.types.errors import ConfigError
 
@@ -32,32 +29,25 @@ METHODS = ("device_only", "coach_offline", "coach", "coach_fill", "coach_replan"
 KEPT = "coach_bottleneck"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
 @pytest.fixture
-def job(tmp_path: Path):
+def job(tmp_path: Path, hydra):
     """The job in a folder of its own, and the JSON it leaves."""
     graph = tmp_path / "g.json"
     graph.write_text(json.dumps(GRAPH))
 
-    def do(name: str, *more: str, without=METHODS, link=LINK):
+    def run(name: str, *more: str, without=METHODS, link=LINK):
         directory = tmp_path / name
-        directory.mkdir()
-        given = (
-            *(f"output.root={tmp_path}", "job=dynamic", "model=dag_file", f"model.path={graph}"),
+        do(
+            directory,
+            *("job=dynamic", "model=dag_file", f"model.path={graph}"),
             *("precision=fixed", "precision.bits=4", "workload.tasks=1500", "tracking=none"),
             *link,
             *(f"~job.methods.{method}" for method in without),
             *more,
         )
-        run_job(compose("config", overrides=list(given)), Invocation(directory, "test", given))
         return json.loads((directory / "dynamic.json").read_text())["methods"]
 
-    return do
+    return run
 
 
 def test_a_plan_that_is_kept_loses_what_its_bottleneck_says(job, tmp_path: Path, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.answers import Answers
 from helpers.graphs import chain
+from helpers.looped import looped
 from helpers.reference import Job, Story, simulate_naive
 from helpers.scripted import Scripted, made, single, world
 from hypothesis import given, settings
@@ -579,7 +580,7 @@ def random_trace(rng: np.random.Generator) -> Trace:
 ASKED = ("choose", "early", "cut", "gave up")
 
 
-@pytest.mark.parametrize("seed", range(40))
+@looped("seed", range(40))
 def test_controller_is_told_everything_in_the_order_of_time(seed):
     problem, controller, trace = busy_stream(seed)
     records = simulate(problem, controller, trace, Ewma(KBYTE_PER_S))
@@ -610,7 +611,7 @@ def test_controller_is_told_everything_in_the_order_of_time(seed):
     assert set(chosen) == set(records.task[~records.dropped].tolist())
 
 
-@pytest.mark.parametrize("seed", range(40))
+@looped("seed", range(40))
 def test_asked_times_are_those_of_the_record(seed):
     problem, controller, trace = busy_stream(seed)
     records = simulate(problem, controller, trace, Ewma(KBYTE_PER_S))
@@ -647,7 +648,7 @@ def test_random_streams_hold_tasks_that_give_up_in_every_way():
     assert {way[2] for way in ways} == {False, True}
 
 
-@pytest.mark.parametrize("seed", range(10))
+@looped("seed", range(10))
 def test_every_transfer_and_every_answer_is_told_once(seed):
     problem, controller, trace = busy_stream(seed)
     records = simulate(problem, controller, trace, Ewma(KBYTE_PER_S))
@@ -703,7 +704,7 @@ def assert_same(records: Records, stories: list[Story]) -> None:
         ), row.task
 
 
-@pytest.mark.parametrize("seed", range(150))
+@looped("seed", range(150))
 def test_random_streams_run_as_event_by_event(seed):
     rng = np.random.default_rng(seed)
     plans = []
@@ -721,7 +722,7 @@ def test_random_streams_run_as_event_by_event(seed):
     assert_same(records, naive(problem, jobs, trace, records.arrival_s.tolist()))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@looped("seed", range(60))
 def test_random_decisions_run_as_event_by_event(seed):
     """Exits at heads and at the cut, and bits chosen there, are jobs with other times and sizes."""
     problem, controller, trace = busy_stream(seed)
@@ -845,7 +846,7 @@ def test_equal_tasks_take_the_longest_stage_each(stages):
     assert records.finish_s[-1] == pytest.approx(sum(stages) + 49 * max(stages), rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@looped("seed", range(10))
 @pytest.mark.parametrize("in_flight", [1, 2, 5])
 def test_littles_law_and_capacity(seed, in_flight):
     rng = np.random.default_rng(seed)

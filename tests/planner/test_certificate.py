@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.graphs import SHAPES, diamond, problem, random_problem
+from helpers.looped import looped
 from helpers.reference import closed_end_sets
 from scipy.optimize import linprog
 
@@ -55,7 +56,7 @@ def test_the_input_that_may_not_leave_bounds_too():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("release", ["per_tensor", "after_decision"])
-@pytest.mark.parametrize("seed", range(25))
+@looped("seed", range(25))
 def test_minimum_cut_is_the_best_weighted_sum_of_all_cuts(shape, release, seed):
     rng = np.random.default_rng([seed, 7])
     given = random_problem(rng, shape, int(rng.integers(3, 12)))
@@ -67,7 +68,7 @@ def test_minimum_cut_is_the_best_weighted_sum_of_all_cuts(shape, release, seed):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(10))
+@looped("seed", range(10))
 def test_the_mixture_bound_is_the_best_mixture_of_all_cuts(shape, seed):
     rng = np.random.default_rng([seed, 8])
     given = random_problem(rng, shape, int(rng.integers(3, 9)))

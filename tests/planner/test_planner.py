@@ -20,6 +20,7 @@ from helpers.graphs import (
     problem,
     random_problem,
 )
+from helpers.looped import looped
 from helpers.reference import (
     MAX_LAYERS,
     OneTask,
@@ -287,9 +288,7 @@ def test_exhaustive_search_refuses_above_its_limit_and_names_the_way_out():
 
 
 SEEDS = range(80)
-random_graphs = pytest.mark.parametrize(
-    ("shape", "seed"), [(shape, seed) for shape in SHAPES for seed in SEEDS]
-)
+random_graphs = looped(("shape", "seed"), [(shape, seed) for shape in SHAPES for seed in SEEDS])
 
 
 @cache

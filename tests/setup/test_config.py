@@ -2,7 +2,7 @@
 
 import pytest
 from helpers.paths import CONF
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
 from coach_exp.jobs.run import Run
 from coach_exp.setup.config import validated
@@ -12,15 +12,12 @@ from coach_exp.types.errors import ConfigError
 OPTIONS = [
     f"{group.name}={option.stem}"
     for group in sorted(CONF.iterdir())
-    if group.is_dir()
+    if group.is_dir() and group.name != "experiment"
     for option in sorted(group.glob("*.yaml"))
 ]
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
-
-@pytest.fixture(autouse=True)
-def hydra():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def test_the_defaults_are_valid():
@@ -39,6 +36,12 @@ def test_every_option_of_every_group_composes(option: str):
             validated(compose("config", overrides=overrides))
     else:
         validated(compose("config", overrides=overrides))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_its_method_can_be_built(experiment: str):
+    config = validated(compose("config", overrides=[f"experiment={experiment}"]))
+    assert config.built_method().name == config.method["name"]
 
 
 @pytest.mark.parametrize("method", sorted(p.stem for p in (CONF / "method").glob("*.yaml")))

@@ -24,7 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```\s*?$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-OWN_FILE = re.compile(r"\A(?:#|<!--) (my_[\w/.-]+\.(?:py|yaml|json))\b.*\n")
+OWN_FILE = re.compile(r"\A(?:# @package .*\n)?# ((?:my_|mine/)[\w/.-]+\.(?:py|yaml))\n")
 CALLS = ("python run.py ", "coach ")
 SWEEP_FLAGS = {"-m", "--multirun"}
 FOREIGN = re.compile(  # places of one machine or one workplace: a page speaks of the project alone
@@ -205,7 +205,7 @@ def test_experiments_that_are_named_exist(page: Path, tmp_path: Path) -> None:
     known = {
         path.stem for path in [*(CONF / "experiment").glob("*.yaml"), *tmp_path.rglob("*.yaml")]
     }
-    named = ",".join(re.findall(r"\bexperiment=([a-z][\w,]*)", text(page))).split(",")
+    named = ",".join(re.findall(r"(?<![\w.])experiment=([a-z][\w,]*)", text(page))).split(",")
     assert not set(filter(None, named)) - known
 
 

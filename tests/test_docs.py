@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from helpers.paths import CONF, ROOT
@@ -19,6 +19,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+
+from coach_exp.setup import component
+from coach_exp.types.errors import ConfigError
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -197,6 +200,30 @@ def test_commands_compose(place: tuple[Path, Command], tmp_path: Path) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", first_choices(overrides))
     OmegaConf.to_container(composed, resolve=True)
+
+
+OWN_PACKAGE = ROOT / "docs/guide/extending.md"
+COMPONENTS = [
+    named[1]
+    for block in FENCE.findall(text(OWN_PACKAGE))
+    if (named := OWN_FILE.match(block)) and "/experiment/" not in named[1]
+    if named[1].endswith(".yaml") and "/model/" not in named[1]  # torchvision's own
+]
+
+
+@pytest.mark.parametrize("path", COMPONENTS)
+def test_a_component_of_ones_own_is_read(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its class is found, takes its settings, and refuses a key that it lacks."""
+    own_files(OWN_PACKAGE, tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given: Any = OmegaConf.to_container(OmegaConf.load(tmp_path / path))
+    settings = {key: value for key, value in given.items() if "${" not in str(value)}
+    facts = {"initial_bps", "trace"} | set(given) - set(settings)
+    component.read(settings, "key", facts)
+    with pytest.raises(ConfigError, match="no such field"):
+        component.read({**settings, "no_such_key": 1}, "key", facts)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

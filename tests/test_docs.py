@@ -20,7 +20,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from coach_exp.setup import component
+from coach_exp.setup.invocation import in_hydras_words
+from coach_exp.types import component
 from coach_exp.types.errors import ConfigError
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -198,7 +199,7 @@ def test_commands_compose(place: tuple[Path, Command], tmp_path: Path) -> None:
         overrides.append(f"hydra.searchpath=[file://{tmp_path / value}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", first_choices(overrides))
+        composed = compose("config", first_choices(in_hydras_words(overrides)))
     OmegaConf.to_container(composed, resolve=True)
 
 
@@ -222,7 +223,7 @@ def test_a_component_of_ones_own_is_read(
     settings = {key: value for key, value in given.items() if "${" not in str(value)}
     facts = {"initial_bps", "trace"} | set(given) - set(settings)
     component.read(settings, "key", facts)
-    with pytest.raises(ConfigError, match="no such field"):
+    with pytest.raises(ConfigError, match="no such key"):
         component.read({**settings, "no_such_key": 1}, "key", facts)
 
 

@@ -113,6 +113,20 @@ def test_modules_and_tests_that_are_named_exist(page: Path) -> None:
     assert not [path for path in paths if not (ROOT / path).exists()]
 
 
+def test_pages_that_code_and_configs_name_exist() -> None:
+    sources = [
+        ROOT / "run.py",
+        *(p for f in ("coach_exp", "baselines") for p in (ROOT / f).rglob("*.py")),
+    ]
+    named = {
+        f"{path.relative_to(ROOT)}: {page}"
+        for path in [*sources, *CONF.rglob("*.yaml")]
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", text(path))
+        if not (ROOT / page).exists()
+    }
+    assert not named
+
+
 # --- Words ----------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from coach_exp.setup.config import validated
 from coach_exp.setup.invocation import in_hydras_words
 from coach_exp.types import component
 from coach_exp.types.errors import ConfigError
@@ -30,6 +31,7 @@ FENCE = re.compile(r"^```[^\n]*\n(.*?)^```\s*?$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OWN_FILE = re.compile(r"\A(?:# @package .*\n)?# ((?:my_|mine/)[\w/.-]+\.(?:py|yaml))\n")
 CALLS = ("python run.py ", "coach ")
+ARGUMENT = re.compile(r"-|~|[\w+.@/]+=")
 SWEEP_FLAGS = {"-m", "--multirun"}
 FOREIGN = re.compile(  # places of one machine or one workplace: a page speaks of the project alone
     r"(?<![\w.~-])/(?:work|tmp|opt|root|home)/|\bissue #?\d|\bpypi\.org\b|\blocalhost:\d"
@@ -114,10 +116,7 @@ def test_modules_and_tests_that_are_named_exist(page: Path) -> None:
 
 
 def test_pages_that_code_and_configs_name_exist() -> None:
-    sources = [
-        ROOT / "run.py",
-        *(p for f in ("coach_exp", "baselines") for p in (ROOT / f).rglob("*.py")),
-    ]
+    sources = [path for name in ("coach_exp", "baselines") for path in (ROOT / name).rglob("*.py")]
     named = {
         f"{path.relative_to(ROOT)}: {page}"
         for path in [*sources, *CONF.rglob("*.yaml")]
@@ -159,7 +158,7 @@ def commands(page: Path) -> Iterator[Command]:
             if call is None:
                 continue
             args = tuple(shlex.split(spoken.removeprefix(call.strip()), comments=True))
-            if all(re.match(r"-|~|[\w+.@/]+=", arg) for arg in args):
+            if (args or call != "coach ") and all(map(ARGUMENT.match, args)):
                 yield Command(line.strip(), args)
 
 
@@ -172,7 +171,7 @@ def _joined(page: Path) -> Iterator[str]:
     yield from re.findall(r"`([^`\n]+)`", plain)
 
 
-ALL = [(page, command) for page in PAGES for command in commands(page)]
+EACH_ONCE = {command.args: (page, command) for page in PAGES for command in commands(page)}.values()
 
 
 def own_files(page: Path, folder: Path) -> None:
@@ -198,22 +197,36 @@ def first_choices(overrides: list[str]) -> list[str]:
     return chosen
 
 
-@pytest.mark.parametrize("place", ALL, ids=[f"{p.name}: {c.line[:60]}" for p, c in ALL])
-def test_commands_compose(place: tuple[Path, Command], tmp_path: Path) -> None:
-    page, command = place
-    own_files(page, tmp_path)
-    flags = [arg for arg in command.args if arg.startswith("-")]
-    overrides = [arg for arg in command.args if not arg.startswith("-")]
-    if {"--help", "-h", "--cfg", "--version"} & {flag.partition("=")[0] for flag in flags}:
-        return
-    for flag in set(flags) - SWEEP_FLAGS:
-        name, _, value = flag.partition("=")
-        assert name == "--config-dir", f"{command.line}: {flag} is no flag of Hydra's that we use"
-        assert (tmp_path / value).is_dir(), f"{page.name} gives no files below {value}/"
-        overrides.append(f"hydra.searchpath=[file://{tmp_path / value}]")
+@pytest.fixture(scope="module")
+def conf() -> Iterator[None]:
+    """Hydra, looking into our configuration."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", first_choices(in_hydras_words(overrides)))
+        yield
+
+
+@pytest.mark.usefixtures("conf")
+@pytest.mark.parametrize(
+    ("page", "command"), EACH_ONCE, ids=[f"{p.name}: {c.line[:60]}" for p, c in EACH_ONCE]
+)
+def test_commands_compose(
+    page: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every key is there, and every value is one that its component takes."""
+    flags = {arg for arg in command.args if arg.startswith("-")} - SWEEP_FLAGS
+    overrides = in_hydras_words(arg for arg in command.args if not arg.startswith("-"))
+    if flags == {"--help"}:
+        return
+    for flag in flags:
+        name, _, folder = flag.partition("=")
+        assert name == "--config-dir", f"{command.line}: {flag} is no flag that a page explains"
+        own_files(page, tmp_path)
+        assert (tmp_path / folder).is_dir(), f"{page.name} gives no files below {folder}/"
+        overrides.append(f"hydra.searchpath=[file://{tmp_path / folder}]")
+        monkeypatch.syspath_prepend(str(tmp_path))
+    composed = compose("config", first_choices(overrides))
+    if not flags:
+        validated(composed)
     OmegaConf.to_container(composed, resolve=True)
 
 

@@ -201,7 +201,7 @@ class Sockets:
                 raise WireError(
                     f"{error} (the token: transport.token_file or COACH_TOKEN; TLS, if the cloud "
                     "has it: transport.tls_authority; what makes two models the same: "
-                    "docs/two-machines.md)"
+                    "docs/guide/two-machines.md)"
                 ) from None
 
     def run(self, trial: Trial, plans: PlanSet, display: Display) -> Records:

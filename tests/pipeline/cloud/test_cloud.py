@@ -318,7 +318,7 @@ def test_a_cancelled_task_is_not_computed():
 
 
 def certificates(folder: Path) -> None:
-    """As docs/security.md says: an authority, the cloud's certificate and an end's."""
+    """As docs/reference/security.md says: an authority, the cloud's certificate and an end's."""
     run = partial(subprocess.run, check=True, capture_output=True, cwd=folder)
     new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
     authority = ["-CA", "ca.pem", "-CAkey", "ca.key"]

@@ -18,7 +18,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FACES = {"__init__", "__main__"}  # of the package: they may know everything
 TESTS = ROOT / "tests"
 BESIDE = {"benchmarks"}  # of tests: no package's
-OF_ALL = {"conftest.py", "test_layers.py"}  # of tests: the whole repository's
+OF_ALL = {"conftest.py", "test_docs.py", "test_layers.py"}  # of tests: the whole repository's
 WITHOUT_TORCH = ("types", "quant", "network", "planner", "online", "pipeline", "results")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -197,13 +198,15 @@ def _unknown(given: Mapping[str, Any], rules: Mapping[str, _Rule], key: str) -> 
 def _checked(value: Any, hint: Any, key: str) -> Any:
     """The value as its annotation wants it, a component made. Raises ConfigError."""
     plain, marks = _stripped(hint)
+    if value is None and NoneType in get_args(plain):
+        return None
     if plain is Component:
         return read(value, key, next((mark.names for mark in marks if isinstance(mark, Facts)), ()))
     if isinstance(value, Mapping):
         if plain == Mapping[str, Any]:  # somebody else's to read, later
             return value
         if TARGET in value:
-            return built(value, key, plain if inspect.isclass(plain) else None)
+            return built(value, key, _class_of(plain))
         if inspect.isclass(plain) and is_dataclass(plain):
             return of_class(plain, value, key)()
     if isinstance(value, list) and any(isinstance(v, Mapping) and TARGET in v for v in value):
@@ -212,6 +215,12 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
         return _adapter(hint).validate_python(value)
     except ValidationError as found:
         raise ConfigError("\n".join(mistakes(found, key))) from None
+
+
+def _class_of(plain: Any) -> type | None:
+    """The class that an annotation names, alone or as what may be None."""
+    named = [each for each in get_args(plain) or (plain,) if each is not NoneType]
+    return named[0] if len(named) == 1 and inspect.isclass(named[0]) else None
 
 
 def _stripped(hint: Any) -> tuple[Any, tuple[Any, ...]]:

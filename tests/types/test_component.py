@@ -169,3 +169,15 @@ def test_errors_of_a_class_keep_their_kind_and_name_the_key():
 def test_what_is_no_class_is_refused(given: object, words: str):
     with pytest.raises(ConfigError, match=words):
         built(given, "it")
+
+
+@pytest.mark.parametrize("absent", [None, "speaker"])
+def test_a_component_that_may_be_left_out_is_left_out(absent: object):
+    given = group(Outer, rate_bps=1, speaker=None if absent is None else group(Inner))
+    speaker = built(given, "link").speaker
+    assert speaker is None if absent is None else speaker.words() == 1
+
+
+def test_what_may_be_left_out_must_fit_where_it_is_given():
+    with pytest.raises(ConfigError, match=r"link\.speaker\._target_ = .*Plain: has no words"):
+        built(group(Outer, rate_bps=1, speaker=group(Plain, size=1)), "link")

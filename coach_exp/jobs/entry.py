@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from coach_exp.pipeline.simulator import Progress, simulate
 from coach_exp.pipeline.trial import Trial
 from coach_exp.results.progress import Display
-from coach_exp.setup.builder import World
 from coach_exp.setup.sockets import Sockets
+from coach_exp.setup.world import World
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records

@@ -16,9 +16,9 @@ from coach_exp.results.explain import main_plan
 from coach_exp.results.metrics import Summary, summarise
 from coach_exp.results.plan_metrics import plan_metrics
 from coach_exp.results.progress import Display
-from coach_exp.setup.builder import World
 from coach_exp.setup.config import Config
 from coach_exp.setup.sockets import Sockets
+from coach_exp.setup.world import World
 from coach_exp.types.method import Method, Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records

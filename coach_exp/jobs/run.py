@@ -13,8 +13,8 @@ from coach_exp.jobs.keep import under_sweep
 from coach_exp.jobs.result import Result, measured, replayed
 from coach_exp.jobs.run_files import keep_pictures, keep_result
 from coach_exp.jobs.run_report import USUAL_REFERENCES, say_results
-from coach_exp.setup.builder import World
 from coach_exp.setup.config import Config, validated
+from coach_exp.setup.world import World
 from coach_exp.tracking.params import config_hash
 from coach_exp.tracking.tracker import Run as TrackedRun
 from coach_exp.types.errors import CoachError

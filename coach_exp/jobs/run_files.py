@@ -15,7 +15,7 @@ from coach_exp.plots.throughput import throughput_plot
 from coach_exp.results.curves import curves_json
 from coach_exp.results.explain import main_plan
 from coach_exp.results.timeline import save_timeline
-from coach_exp.setup.builder import World
+from coach_exp.setup.world import World
 from coach_exp.tracking.provenance import provenance
 from coach_exp.tracking.storage import save_tasks
 from coach_exp.tracking.tracker import Run

@@ -12,8 +12,8 @@ from coach_exp.results import agreement, report
 from coach_exp.results.explain import main_plan
 from coach_exp.results.metrics import ratio
 from coach_exp.results.tables import text_table
-from coach_exp.setup.builder import World
 from coach_exp.setup.config import Config
+from coach_exp.setup.world import World
 
 USUAL_REFERENCES = (
     "device_only",

@@ -40,7 +40,7 @@ def _judged(builder: Builder) -> Findings:
             f"accuracy on {len(right)} frames of videos it never saw: {100 * accuracy.value:.2f} % "
             f"[{100 * accuracy.lo:.2f}, {100 * accuracy.hi:.2f}]",
             f"labels that change at batch size 1: {flips} of {FLIP_SAMPLES} frames",
-            f"weights: {builder.weights.checkpoint or builder.weights.source}",
+            f"weights: {builder.learned.weights.checkpoint or builder.learned.weights.source}",
         ),
         metrics={
             "accuracy": accuracy.value,

@@ -7,12 +7,12 @@ only when a model is built: a run whose answers are known already does not need 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coach_exp.types.component import imported
 from coach_exp.types.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def build_model(target: str, kwargs: Mapping[str, Any], num_classes: int) -> "nn
     """
     from torch import nn
 
-    make = _imported(target)
+    make = imported(target, "model._target_")
     with refuse_arguments(target, {"num_classes": num_classes, **kwargs}):
         model = make(num_classes=num_classes, **kwargs)
     if not isinstance(model, nn.Module):
@@ -82,20 +82,6 @@ def refuse_arguments(target: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
             f"model._target_={target} refuses its arguments {dict(kwargs)}: {error!r}; change them "
             "in the model config"
         ) from error
-
-
-def _imported(target: str) -> Any:
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"model._target_={target!r} cannot be imported: {error}; give the full name of a class "
-            "or function, such as torchvision.models.resnet18"
-        ) from error
-    if not callable(found):
-        raise ConfigError(f"model._target_={target!r} is a {type(found).__name__}, not a callable")
-    return found
 
 
 def resize(frames: NDArray[np.uint8], input_size: int) -> NDArray[np.uint8]:

@@ -6,29 +6,15 @@ this side or the cloud would break a rule.
 
 from typing import Final
 
+from coach_exp.network import wire_messages as messages
 from coach_exp.network.wire import DEFAULT_LIMITS, PROTOCOL_VERSION, Limits, encode
 from coach_exp.network.wire_auth import Prover
-from coach_exp.network.wire_messages import (
-    MAX_NAME_CHARS,
-    Answer,
-    Cancel,
-    Challenge,
-    Hello,
-    Message,
-    PlanOk,
-    PlanRefused,
-    Proof,
-    Tensor,
-    Welcome,
-    WirePlan,
-    shown,
-)
 from coach_exp.network.wire_session import FROM_BOTH, LAST_WORDS, Event, Opened, Send, Session
 from coach_exp.types.errors import WireError
 
 MAX_CANCELLED: Final = 4096  # whose answers may still be on their way
 
-FROM_CLOUD: Final = FROM_BOTH | {PlanOk, PlanRefused, Answer}
+FROM_CLOUD: Final = FROM_BOTH | {messages.PlanOk, messages.PlanRefused, messages.Answer}
 
 
 class ClientSession(Session):
@@ -42,11 +28,13 @@ class ClientSession(Session):
         prover: Prover,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        super().__init__(Challenge, limits)
-        self._hello = Hello(PROTOCOL_VERSION, fingerprint, shown(client, MAX_NAME_CHARS), nonce)
+        super().__init__(messages.Challenge, limits)
+        self._hello = messages.Hello(
+            PROTOCOL_VERSION, fingerprint, messages.shown(client, messages.MAX_NAME_CHARS), nonce
+        )
         self._prover = prover
         self._cloud_nonce = b""
-        self._cancelled: dict[int, WirePlan] = {}
+        self._cancelled: dict[int, messages.WirePlan] = {}
 
     @property
     def unanswered(self) -> tuple[int, ...]:
@@ -59,14 +47,14 @@ class ClientSession(Session):
         self._must_not_be_closed()
         return encode(self._hello)
 
-    def register(self, plan: WirePlan) -> bytes:
+    def register(self, plan: messages.WirePlan) -> bytes:
         """Returns the offer of a plan; its number may be used once PLAN_OK has come."""
         self._must_be_open()
         data = encode(plan, self._limits)
         self._plans.offer(plan)
         return data
 
-    def tensor(self, tensor: Tensor) -> bytes:
+    def tensor(self, tensor: messages.Tensor) -> bytes:
         """Returns the bytes of the next tensor of a task: tensors come in the plan's order, tasks
         in that of their numbers. Raises WireError where the cloud would refuse it."""
         self._must_be_open()
@@ -84,24 +72,24 @@ class ClientSession(Session):
         self._cancelled[task] = plan
         if len(self._cancelled) > MAX_CANCELLED:
             del self._cancelled[next(iter(self._cancelled))]
-        return encode(Cancel(task))
+        return encode(messages.Cancel(task))
 
-    def _on_own(self, message: Message) -> list[Event]:
+    def _on_own(self, message: messages.Message) -> list[Event]:
         match message:
-            case Challenge():
+            case messages.Challenge():
                 return [self._prove(message)]
-            case Welcome():
+            case messages.Welcome():
                 return [self._judge(message)]
-            case PlanOk() | PlanRefused():
+            case messages.PlanOk() | messages.PlanRefused():
                 if not self._plans.is_offered(message.plan):
                     raise WireError(f"the cloud judges plan {message.plan}, which was not offered")
-                self._plans.judge(message.plan, accepted=isinstance(message, PlanOk))
+                self._plans.judge(message.plan, accepted=isinstance(message, messages.PlanOk))
                 return [message]
-            case Answer():
+            case messages.Answer():
                 return self._take(message)
         raise AssertionError(message)  # the decoder accepts no other kind
 
-    def _prove(self, challenge: Challenge) -> Send:
+    def _prove(self, challenge: messages.Challenge) -> Send:
         if challenge.token and self._prover.token is None:
             raise WireError("the cloud asks for a token and this end has none; give it the cloud's")
         if self._prover.token is not None and not challenge.token:
@@ -110,12 +98,12 @@ class ClientSession(Session):
                 "meant; give the cloud the token, or this end none"
             )
         self._cloud_nonce = challenge.nonce
-        self._decoder.accepts = LAST_WORDS | {Welcome}
+        self._decoder.accepts = LAST_WORDS | {messages.Welcome}
         hello = self._hello
         proof = self._prover.proof("end", hello.nonce, challenge.nonce, hello.fingerprint)
-        return Send(encode(Proof(proof)))
+        return Send(encode(messages.Proof(proof)))
 
-    def _judge(self, welcome: Welcome) -> Opened:
+    def _judge(self, welcome: messages.Welcome) -> Opened:
         hello = self._hello
         if not self._prover.holds(
             welcome.proof, "cloud", hello.nonce, self._cloud_nonce, hello.fingerprint
@@ -125,7 +113,7 @@ class ClientSession(Session):
         self._decoder.accepts = FROM_CLOUD
         return Opened(welcome.cloud)
 
-    def _take(self, answer: Answer) -> list[Event]:
+    def _take(self, answer: messages.Answer) -> list[Event]:
         late = self._cancelled.get(answer.task)
         plan = late or self._tasks.waiting(answer.task)
         if plan is None:

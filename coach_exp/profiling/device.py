@@ -120,13 +120,24 @@ def fingerprint(graph: LayerGraph) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """How this machine is timed: the median of `repeats` passes after `warmup`, on a torch device:
+    cpu, cuda, cuda:N, or auto (a GPU if there is one)."""
+
+    torch_device: str = "auto"
+    repeats: int = 20
+    warmup: int = 5
+
+
+USUAL = Passes()
+
+
 def host_profile(
     captured: "CapturedModel",
     cache_dir: Path,
+    passes: Passes = USUAL,
     *,
-    torch_device: str = "auto",
-    repeats: int = 20,
-    warmup: int = 5,
     progress: Progress | None = None,
     decisions: Callable[[LayerGraph], Mapping[str, float]] | None = None,
     exits: Callable[[LayerGraph], Mapping[str, float]] | None = None,
@@ -135,15 +146,13 @@ def host_profile(
     hardware and number of threads, or a new one, which is saved there. `decisions` times what the
     online part does with each layer's output, `exits` an early-exit head behind each layer.
     """
-    conditions = _conditions(captured, resolved_device(torch_device))
+    conditions = _conditions(captured, resolved_device(passes.torch_device))
     key = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir / f"host-{key}.json"
     if path.exists():
         profile = load_profile(path)
     else:
-        profile = measure(
-            captured, torch_device=torch_device, repeats=repeats, warmup=warmup, progress=progress
-        )
+        profile = measure(captured, passes, progress)
         save_profile(profile, path)
     if decisions is not None and not profile.decision_s:  # or they would count as nothing
         profile = replace(profile, decision_s=decisions(captured.graph))
@@ -155,35 +164,29 @@ def host_profile(
 
 
 def measure(
-    captured: "CapturedModel",
-    *,
-    torch_device: str = "auto",
-    repeats: int = 20,
-    warmup: int = 5,
-    progress: Progress | None = None,
+    captured: "CapturedModel", passes: Passes = USUAL, progress: Progress | None = None
 ) -> DeviceProfile:
-    """Time each layer of one task on this machine: the median of `repeats` passes after `warmup`.
+    """Time each layer of one task on this machine: the median of its passes.
 
     Layers are timed in the order of the whole model, with the caches that it leaves them; on a GPU
     between CUDA events. The provenance also holds the whole model's time, untouched by timers, and
-    what the layers' sum is of it. `torch_device` is cpu, cuda, cuda:N, or auto: a GPU if there is
-    one.
+    what the layers' sum is of it.
     """
     import torch
 
-    device = resolved_device(torch_device)
+    device, repeats, warmup = resolved_device(passes.torch_device), passes.repeats, passes.warmup
     conditions = _conditions(captured, device)
     captured = _on(captured, device)
     x = torch.randn(1, *captured.input_shape).to(device)
     names = [layer.name for layer in captured.graph.layers]
-    passes: list[list[float]] = []
+    times: list[list[float]] = []
     whole: list[float] = []
     for done in range(warmup + repeats):
-        passes.append(intervals(device, captured.stream(x, names)))
+        times.append(intervals(device, captured.stream(x, names)))
         whole += intervals(device, map(captured.run, [x]))
         if progress:
             progress(done + 1, warmup + repeats)
-    layer_s = [statistics.median(times) for times in zip(*passes[warmup:], strict=True)]
+    layer_s = [statistics.median(each) for each in zip(*times[warmup:], strict=True)]
     whole_s = statistics.median(whole[warmup:])
     provenance = {
         "source": "measured",

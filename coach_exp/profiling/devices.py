@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 from omegaconf import OmegaConf
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from coach_exp.profiling.device import DeviceSpec, analytic, host_profile, load_profile
+from coach_exp.profiling.device import DeviceSpec, Passes, analytic, host_profile, load_profile
 from coach_exp.types.component import built, nearest
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph
@@ -129,9 +129,7 @@ class Measured:
         return host_profile(
             site.captured,
             cache_dir=site.cache / "profiles",
-            torch_device=self.torch_device,
-            repeats=self.repeats,
-            warmup=self.warmup,
+            passes=Passes(self.torch_device, self.repeats, self.warmup),
             decisions=site.decisions,
             exits=lambda graph: site.exits(graph, self.torch_device),
             progress=lambda done, total: site.progress("profiling layers", done, total),

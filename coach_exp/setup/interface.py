@@ -14,7 +14,7 @@ from coach_exp.network.estimator import Estimator, Ewma
 from coach_exp.network.trace import Trace, constant
 from coach_exp.pipeline.simulator import simulate as simulated
 from coach_exp.plots.gantt import gantt
-from coach_exp.profiling.device import analytic, measure
+from coach_exp.profiling.device import Passes, analytic, measure
 from coach_exp.profiling.devices import Analytic, packaged_device
 from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
@@ -112,7 +112,7 @@ def profile(
     one image of `input_shape`. Raises CaptureError for a model that cannot be traced."""
     from coach_exp.profiling.capture import capture
 
-    return measure(capture(model, input_shape), repeats=repeats, torch_device=torch_device)
+    return measure(capture(model, input_shape), Passes(torch_device, repeats))
 
 
 def _graph(model: Any, input_shape: Sequence[int] | None) -> LayerGraph:

@@ -75,10 +75,10 @@ def test_small_resnet_halves_resolution_and_doubles_channels():
 @pytest.mark.parametrize(
     ("target", "kwargs", "words"),
     [
-        ("torchvision.models.resnet1", {}, r"model\._target_='torchvision.models.resnet1' cannot"),
+        ("torchvision.models.resnet1", {}, r"model\._target_ = torchvision.models.resnet1: cannot"),
         ("resnet18", {}, "give the full name"),
         ("nowhere.at.all", {}, "No module named 'nowhere'"),
-        ("math.pi", {}, "is a float, not a callable"),
+        ("math.pi", {}, "is a float, not a class"),
         ("builtins.dict", {}, "made a dict; it must make a torch.nn.Module"),
         ("torchvision.models.resnet18", {"depth": 3}, "refuses its arguments .*depth"),
     ],

@@ -15,6 +15,7 @@ from torch import nn
 from coach_exp.profiling.capture import CapturedModel, capture
 from coach_exp.profiling.device import (
     DeviceSpec,
+    Passes,
     analytic,
     fingerprint,
     host_profile,
@@ -162,9 +163,7 @@ def test_a_measured_profile_times_every_layer() -> None:
     seen: list[tuple[int, int]] = []
     profile = measure(
         captured,
-        torch_device="cpu",
-        repeats=5,
-        warmup=2,
+        Passes("cpu", repeats=5, warmup=2),
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(done, 7) for done in range(1, 8)]
@@ -183,7 +182,7 @@ def test_a_measured_profile_times_every_layer() -> None:
 
 def test_a_slow_layer_is_seen_to_be_slow() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 256, 7), nn.Flatten())
-    profile = measure(capture(model, (3, 64, 64)), torch_device="cpu", repeats=9, warmup=1)
+    profile = measure(capture(model, (3, 64, 64)), Passes("cpu", repeats=9, warmup=1))
     assert profile.layer_s["1"] > 2 * profile.layer_s["0"]  # it has over 3,000 times the FLOPs
 
 
@@ -198,9 +197,9 @@ def test_a_saved_host_profile_without_decisions_or_exits_is_completed(
         asked.append(len(graph))
         return dict.fromkeys((layer.name for layer in graph.layers), 0.5)
 
-    quick: dict[str, Any] = {"torch_device": "cpu", "repeats": 2, "warmup": 0}
-    plain = host_profile(captured, tmp_path, **quick)
-    first, again = (host_profile(captured, tmp_path, **quick, **{kind: measured}) for _ in "ab")
+    quick = Passes("cpu", repeats=2, warmup=0)
+    plain = host_profile(captured, tmp_path, quick)
+    first, again = (host_profile(captured, tmp_path, quick, **{kind: measured}) for _ in "ab")
     assert not getattr(plain, times)
     assert first == dataclasses.replace(plain, **{times: getattr(first, times)})
     assert set(getattr(first, times).values()) == {0.5}
@@ -214,9 +213,7 @@ def test_a_host_profile_is_reused_until_its_conditions_change(tmp_path: Path) ->
         profile = host_profile(
             captured,
             tmp_path,
-            torch_device="cpu",
-            repeats=2,
-            warmup=0,
+            Passes("cpu", repeats=2, warmup=0),
             progress=lambda done, total: passes.append(done),
         )
         return profile, bool(passes)
@@ -240,21 +237,21 @@ def test_the_fingerprint_is_of_the_structure_alone() -> None:
 @pytest.mark.parametrize("device", ["mps", "toaster"])
 def test_a_device_that_cannot_be_timed_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match=rf"torch_device = '{device}'"):
-        measure(small(), torch_device=device)
+        measure(small(), Passes(device))
 
 
 def test_a_model_without_values_cannot_be_timed() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
     with pytest.raises(ProfileError, match=r"meta device has no values"):
-        measure(capture(model, (3, 8, 8)), torch_device="cpu")
+        measure(capture(model, (3, 8, 8)), Passes("cpu"))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 def test_a_gpu_is_timed_by_its_own_clock() -> None:
     captured = small()
-    profile = measure(captured, torch_device="cuda", repeats=5, warmup=2)
+    profile = measure(captured, Passes("cuda", repeats=5, warmup=2))
     assert profile.layer_s["0"] > 0
     assert profile.provenance["hardware"] == torch.cuda.get_device_name()
 

@@ -22,6 +22,7 @@ from coach_exp.online.replan import Replan
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.planning import ObjectiveName, Planner, settled
 from coach_exp.quant.precision import FLOAT32, FixedBits
+from coach_exp.types.component import misfit
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Controller, FixedPlans, Problem
 from coach_exp.types.plan import Plan, PlanSet, Release
@@ -81,18 +82,18 @@ def check_fields(method: Any) -> None:
     a method that is made in Python is held to what its config is held to.
     """
     annotations = get_type_hints(type(method), include_extras=True)
-    for name in (each.name for each in fields(method) if _is_plain(annotations[each.name])):
-        value = getattr(method, name)
+    for name in (each.name for each in fields(method)):
+        value, annotation = getattr(method, name), annotations[name]
+        if isclass(annotation) and annotation.__module__ != "builtins":  # a component
+            words = misfit(value, annotation)
+            if words is not None:
+                raise ConfigError(f"method.{name} = {value!r}: {words}")
+            continue
         try:
-            _checker(annotations[name]).validate_python(value, strict=True)
+            _checker(annotation).validate_python(value, strict=True)
         except ValidationError as error:
             rule = error.errors()[0]["msg"].replace("Input should", "should")
             raise ConfigError(f"method.{name} = {value!r}: {rule}") from None
-
-
-def _is_plain(annotation: Any) -> bool:
-    """Whether it is about a number or a word, and not about a component."""
-    return not isclass(annotation) or annotation.__module__ == "builtins"
 
 
 @cache

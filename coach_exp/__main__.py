@@ -7,11 +7,13 @@ import os
 import sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on busy cores
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, where they are put into words
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from coach_exp.setup.invocation import in_hydras_words, invocation
+from coach_exp.setup.invocation import in_hydras_words, invocation, refusal
 from coach_exp.types.errors import CoachError
 from coach_exp.types.packaged import CONF
 
@@ -40,10 +42,11 @@ def main() -> None:
         sys.path.insert(0, os.getcwd())
     try:
         sys.argv[1:] = in_hydras_words(sys.argv[1:])
-    except CoachError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _run()
+    except (CoachError, HydraException) as error:  # the first also when jobs of a sweep failed
+        words = refusal(error) if isinstance(error, HydraException) else str(error)
+        print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
-    _run()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from coach_exp.tracking.tracker import Run
 from coach_exp.types.errors import CoachError
 
 if TYPE_CHECKING:
-    from rich.table import Table as ScreenTable
+    pass
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Work:
 
     def show(self, table: Table) -> Table:
         """Show a table now; among the findings it is not shown again."""
-        self.display.say(table.screen or text_table(table.title, table.heads, table.rows))
+        self.display.say(text_table(table))
         self.shown.append(table)
         return table
 
@@ -118,22 +118,9 @@ def as_markdown(found: Findings) -> str:
     parts = [f"## {found.name}\n"]
     for table in found.tables:
         heading = f"### {table.title}\n\n" if table.title else ""
-        parts.append(heading + markdown(table.heads, table.rows))
+        parts.append(heading + markdown(table))
     parts += [f"{note}\n" for note in found.notes]
     return "\n".join(parts)
-
-
-def from_screen(table: "ScreenTable") -> Table:
-    """A table that is made for the terminal, as findings."""
-    heads = [_one_line(str(column.header)) for column in table.columns]
-    columns = [[str(cell).replace("|", r"\|") for cell in column.cells] for column in table.columns]
-    return Table(str(table.title or ""), heads, list(zip(*columns, strict=True)), table)
-
-
-def _one_line(head: str) -> str:
-    for break_, joined in (("-\n", ""), ("/\n", "/"), ("+\n", "+"), ("\n", " ")):
-        head = head.replace(break_, joined)
-    return head
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

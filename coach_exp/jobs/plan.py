@@ -9,7 +9,7 @@ from math import ceil
 
 from coach_exp.jobs.entry import planned
 from coach_exp.jobs.job import Job
-from coach_exp.jobs.keep import from_screen, keep
+from coach_exp.jobs.keep import keep
 from coach_exp.network.estimator import Ewma
 from coach_exp.network.trace import steps
 from coach_exp.pipeline.simulator import simulate
@@ -67,8 +67,8 @@ def _explained(method: Method, planner: Planner, problem: Problem) -> Findings:
     return Findings(
         name="plan",
         tables=(
-            from_screen(report.plan_table(method.name, plans)),
-            from_screen(report.comparison_table(_beside(method.name, main, others))),
+            report.plan_table(method.name, plans),
+            report.comparison_table(_beside(method.name, main, others)),
         ),
         figures={
             "graph": graph_picture(problem.graph, main, title=method.name),
@@ -114,7 +114,7 @@ def _front(planner: Planner, problem: Problem) -> Findings:
     min_period_ms = 1e3 * front.min_period_s
     return Findings(
         name="pareto",
-        tables=(from_screen(report.front_table(front.plans)),),
+        tables=(report.front_table(front.plans),),
         figures={"pareto": front_picture(front, title=title)},
         data=front.as_json(),
         notes=(

@@ -11,7 +11,7 @@ from coach_exp.quant.precision import SearchedBits
 from coach_exp.results import agreement, report
 from coach_exp.results.explain import main_plan
 from coach_exp.results.metrics import ratio
-from coach_exp.results.tables import text_table
+from coach_exp.results.tables import Table, text_table
 from coach_exp.setup.config import Config
 from coach_exp.setup.world import World
 
@@ -33,7 +33,7 @@ def say_results(results: Sequence[Result], world: World, job: Job) -> None:
     rows = [
         report.Row(r.method, r.summary, report.cut(r.records)) for r in sorted(results, key=_usual)
     ]
-    display.say(report.result_table(rows, title=_headline(world, config)))
+    display.say(text_table(report.result_table(rows, title=_headline(world, config))))
     for note in _notes(results, world):
         display.say(note)
     for result in results:
@@ -53,7 +53,7 @@ def _say_agreement(result: Result, job: Job) -> None:
         title = f"{result.method}, first {config.replay_s:g} s over loopback"
     else:
         title = f"{result.method}, over sockets, compute={config.compute}"
-    job.display.say(text_table(title, agreement.HEADS, agreement.cells(found)))
+    job.display.say(text_table(Table(title, agreement.HEADS, agreement.cells(found))))
     efficiency = result.metrics()["plan_efficiency_percent"]
     job.display.say(
         f"{agreement.sentence(found)}; the bottleneck was held for "

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from coach_exp.jobs.job import Job
-from coach_exp.jobs.keep import Work, from_screen, keep
+from coach_exp.jobs.keep import Work, keep
 from coach_exp.jobs.nested import Named, Nested, Parent
 from coach_exp.plots.agreement import agreement_plot
 from coach_exp.results import agreement, report
@@ -64,7 +64,7 @@ class Table:
                 done[group] = rows
                 title = f"{self.title}: {group}"
                 shown = report.result_table(rows, title, columns=self.columns)
-                tables.append(work.show(from_screen(shown)))
+                tables.append(work.show(shown))
         if not done:
             raise ConfigError("no row of the table could run; the reasons stand above")
         found = {

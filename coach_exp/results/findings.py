@@ -4,24 +4,17 @@ One place (`jobs.keep`) turns findings into files and logs them; whoever finds d
 in them and draws nothing to disk.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from coach_exp.results.tables import Table
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import RenderableType
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Text in rows under heads; the first column names the row. `screen` is the same table where a
-    terminal shows it in a form of its own."""
-
-    title: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    screen: "RenderableType | None" = None
+__all__ = ["Findings", "Table"]
 
 
 @dataclass(frozen=True, slots=True)

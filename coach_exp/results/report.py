@@ -8,18 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coach_exp.results.metrics import RESOURCES, Estimate, Summary, summarise
-from coach_exp.results.tables import markdown, text_table
+from coach_exp.results.tables import Table
 from coach_exp.types.online import Certified
 from coach_exp.types.plan import Plan, PlanSet
 from coach_exp.types.task import Records
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 UNMEASURED = "–"
 _GLUE = "\N{NO-BREAK SPACE}"
@@ -204,29 +200,23 @@ USUAL = ("method", "accuracy", "drop", "latency", "rate", "sent", "exits", "idle
 
 def result_table(
     rows: Sequence[Row], title: str = "", caption: str = "", columns: Sequence[str] = USUAL
-) -> "Table":
-    """The table for a terminal."""
+) -> Table:
+    """The rows under the named columns."""
     shown = [COLUMNS[name] for name in columns]
-    cells = [[column.cell(row) for column in shown] for row in rows]
-    heads = [column.head for column in shown]
-    return text_table(title, heads, cells, words=_words(shown), narrow=True, caption=caption)
-
-
-def markdown_table(rows: Sequence[Row], columns: Sequence[str] = USUAL) -> str:
-    """The same as GitHub-flavoured Markdown, ending in a newline."""
-    shown = [COLUMNS[name] for name in columns]
-    cells = [[column.cell(row) for column in shown] for row in rows]
-    return markdown([column.head for column in shown], cells, words=_words(shown))
-
-
-def _words(columns: Sequence[Column]) -> list[int]:
-    return [k for k, column in enumerate(columns) if column.text]
+    return Table(
+        title=title,
+        heads=[column.head for column in shown],
+        rows=[[column.cell(row) for column in shown] for row in rows],
+        words=[k for k, column in enumerate(shown) if column.text],
+        narrow=True,
+        caption=caption,
+    )
 
 
 # --- Plans ----------------------------------------------------------------------------------------
 
 
-def plan_table(method: str, plans: PlanSet) -> "Table":
+def plan_table(method: str, plans: PlanSet) -> Table:
     """One column per plan that tasks are expected to run: where it cuts, stage times, overlaps and
     bubbles, the objective. Plans prepared for other rates are counted in the title."""
     expected = list(zip(plans.plans, plans.weights, strict=True))
@@ -235,15 +225,15 @@ def plan_table(method: str, plans: PlanSet) -> "Table":
     rows = [[name, *(cell(plan) for plan, _ in expected)] for name, cell in PLAN_LINES]
     if len(expected) > 1:
         rows.append(["share of tasks", *(f"{100 * weight:.0f} %" for _, weight in expected)])
-    return text_table(f"plan of {method}{more}", (), rows)
+    return Table(f"plan of {method}{more}", (), rows)
 
 
-def comparison_table(plans: Mapping[str, Plan | None], title: str = "") -> "Table":
+def comparison_table(plans: Mapping[str, Plan | None], title: str = "") -> Table:
     """One line per plan, to compare a plan with what stands beside it; None: it is not allowed."""
     times = ("objective", "T_e", "T_t", "T_c", "latency", "period")
     heads = ["plan", *(f"{name}\nms" for name in times), "sent\nKiB", "cut"]
     rows = [[name, *_costs(plan)] for name, plan in plans.items()]
-    return text_table(title, heads, rows, words=(0, len(heads) - 1))
+    return Table(title, heads, rows, words=(0, len(heads) - 1))
 
 
 def _costs(plan: Plan | None) -> list[str]:
@@ -255,7 +245,7 @@ def _costs(plan: Plan | None) -> list[str]:
     return [*(_ms(time) for time in (*times, stage.period_s)), _kib(plan), _cut(plan)]
 
 
-def front_table(plans: Sequence[Plan]) -> "Table":
+def front_table(plans: Sequence[Plan]) -> Table:
     """The non-dominated plans, by rising latency."""
     heads = ["", "latency\nms", "period\nms", "rate\nit/s", "sent\nKiB", "cut"]
     rows = []
@@ -264,7 +254,7 @@ def front_table(plans: Sequence[Plan]) -> "Table":
         rate = f"{1 / period_s:.1f}" if period_s > 0 else UNMEASURED
         times = _ms(plan.latency_s), _ms(period_s), rate
         rows.append([str(number), *times, _kib(plan), _cut(plan)])
-    return text_table("latency against period", heads, rows, words=(len(heads) - 1,))
+    return Table("latency against period", heads, rows, words=(len(heads) - 1,))
 
 
 def _kib(plan: Plan) -> str:

@@ -5,60 +5,68 @@ break into lines; words stand on the left of their column, numbers on the right.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as ScreenTable
 
 FIRST = (0,)  # column
 
 
-def text_table(
-    title: str,
-    heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    words: Collection[int] = FIRST,
-    narrow: bool = False,
-    caption: str = "",
-) -> "Table":
-    """For a terminal. `words` are the columns that stand on the left; the first column is never
-    broken, the others fold where the terminal is too narrow. `narrow` leaves one space between
-    columns. Without heads, all columns are words.
-    """
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in rows under heads; the first column names the row, and is never broken. `words` are
+    the columns that stand on the left; without heads all do. On a terminal, `narrow` leaves one
+    space between columns, and `caption` stands below."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: Collection[int] = FIRST
+    narrow: bool = False
+    caption: str = ""
+
+    @property
+    def columns(self) -> int:
+        """How many there are."""
+        return max(map(len, (self.heads, *self.rows)), default=0)
+
+
+def text_table(table: Table) -> "ScreenTable":
+    """Returns the table for a terminal; its cells fold where that is too narrow."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as ScreenTable
     from rich.text import Text
 
     # Text, because rich would read [95 %] as markup.
-    table = Table(box=box.SIMPLE_HEAD, show_header=bool(heads))
-    table.title = Text(title, style="table.title") if title else None
-    table.caption = Text(caption, style="table.caption") if caption else None
-    if narrow:
-        table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for k, head in enumerate(heads or [""] * max(map(len, rows), default=0)):
-        justify: Literal["left", "right"] = "left" if k in words or not heads else "right"
+    shown = ScreenTable(box=box.SIMPLE_HEAD, show_header=bool(table.heads))
+    shown.title = Text(table.title, style="table.title") if table.title else None
+    shown.caption = Text(table.caption, style="table.caption") if table.caption else None
+    if table.narrow:
+        shown.pad_edge, shown.padding = False, (0, 1, 0, 0)
+    for k, head in enumerate(table.heads or [""] * table.columns):
+        on_left = k in table.words or not table.heads
+        justify: Literal["left", "right"] = "left" if on_left else "right"
         # Folded, because "…" hides numbers.
-        table.add_column(Text(head), justify=justify, overflow="fold", no_wrap=k == 0)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+        shown.add_column(Text(head), justify=justify, overflow="fold", no_wrap=k == 0)
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    return shown
 
 
-def markdown(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: Collection[int] = FIRST
-) -> str:
-    """GitHub-flavoured Markdown, ending in a newline.
+def markdown(table: Table) -> str:
+    """Returns the table without its title as GitHub-flavoured Markdown, ending in a newline.
 
-    >>> print(markdown(["cut", "quan-\\ntised\\nbits"], [["conv1", "4"]]), end="")
+    >>> print(markdown(Table("", ["cut", "quan-\\ntised\\nbits"], [["conv1", "4"]])), end="")
     | cut | quantised bits |
     | :-- | --: |
     | conv1 | 4 |
     """
-    rules = [":--" if k in words else "--:" for k in range(len(heads))]
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-    lines = [[_one_line(head) for head in heads], rules, *cells]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    heads = [_one_line(head) for head in table.heads or [""] * table.columns]
+    rules = [":--" if k in table.words else "--:" for k in range(len(heads))]
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in table.rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (heads, rules, *cells))
 
 
 def _one_line(head: str) -> str:

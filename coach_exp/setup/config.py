@@ -5,10 +5,10 @@ key, its value and the rule, before any work starts. What a group may say is sai
 class (`types.component`); here stand the keys of the top level, and what holds between groups.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -55,13 +55,20 @@ def _as_tuple(value: Any) -> Any:
     return value if value is None or isinstance(value, list | tuple) else (value,)
 
 
+class AnyJob(Protocol):
+    """What is to be done: called with a `jobs.job.Job`."""
+
+    def __call__(self, job: Any) -> float | None:
+        """Returns the number that a sweep may optimise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """The whole config of one job. `plain` is the same as it was composed, to be hashed and logged;
     model, data and method are read when they are first needed."""
 
     plain: Mapping[str, Any]
-    job: Callable[..., float | None]
+    job: AnyJob
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     device: Device

@@ -14,8 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from coach_exp.setup.renamed import refuse_renamed_overrides
+from coach_exp.types.component import nearest
 from coach_exp.types.errors import ConfigError
 
 
@@ -39,7 +41,7 @@ class Invocation:
         try:
             return compose(self.config_name, overrides=[*self.overrides, *more])
         except HydraException as error:
-            raise ConfigError(f"{' '.join(overrides)}: {error}") from None
+            raise ConfigError(f"{' '.join(overrides)}: {refusal(error)}") from None
 
     def with_method(self, method: str) -> DictConfig:
         """The config of the same command line with another method."""
@@ -62,6 +64,20 @@ def in_hydras_words(overrides: Iterable[str]) -> list[str]:
     given = list(overrides)
     refuse_renamed_overrides(given)
     return [re.sub(r"^([+~]*)cloud(?==(?!\{))", r"\1device@cloud", each) for each in given]
+
+
+def refusal(error: HydraException) -> str:
+    """Returns in a sentence why Hydra could not compose a config, with the nearest known key or
+    option."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        return f"{group} = {option}: there is no such option; {nearest(option, error.options)}"
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        known = [str(key) for key in cause.parent_node or ()] if cause.parent_node else []
+        name = cause.full_key.rpartition(".")[2]
+        return f"{cause.full_key}: there is no such key; {nearest(name, known)}"
+    return str(error)
 
 
 def invocation() -> Invocation:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from coach_exp.profiling.device import DeviceSpec, analytic
 from coach_exp.profiling.devices import analytic_spec
-from coach_exp.results.tables import markdown
+from coach_exp.results.tables import Table, markdown
 from coach_exp.types.graph import LayerGraph
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def tables() -> str:
     models = ("profile", *(f"{model} ms" for model in PAPER_MODELS))
     return "\n".join(
         [
-            markdown(rows, against, words=(0, 1, 5, 6)),
-            markdown(fit, fits),
-            markdown(models, paper),
+            markdown(Table("", rows, against, words=(0, 1, 5, 6))),
+            markdown(Table("", fit, fits)),
+            markdown(Table("", models, paper)),
         ]
     )
 

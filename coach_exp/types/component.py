@@ -56,8 +56,9 @@ class Component:
             raise type(error)(_under(self.key, str(error), self.settings)) from None
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.key}: {self.target} cannot be made: {error}") from error
-        if wanted is not None:
-            _refuse_other(made, wanted, self)
+        words = None if wanted is None else misfit(made, wanted)
+        if words is not None:
+            raise ConfigError(f"{self.key}.{TARGET} = {self.target}: {words}")
         return made
 
 
@@ -265,16 +266,14 @@ def _is_key(part: object) -> bool:
     return isinstance(part, str) and part.isidentifier()
 
 
-def _refuse_other(made: object, wanted: type, component: Component) -> None:
-    """Raises ConfigError for an object that is not of the class `wanted`, or lacks a member of it
-    where it is a protocol."""
-    named = f"{component.key}.{TARGET} = {component.target}"
+def misfit(made: object, wanted: type) -> str | None:
+    """In words, why an object is none of `wanted`: not of that class, or without all members of
+    that protocol. None where it fits."""
     rule = f"see {wanted.__module__}.{wanted.__name__}"
     if not getattr(wanted, "_is_protocol", False):
-        if not isinstance(made, wanted):
-            raise ConfigError(f"{named}: makes a {type(made).__name__}, which does not fit; {rule}")
-        return
-    members = [name for name in vars(wanted) if not name.startswith("_")]
+        fits = isinstance(made, wanted)
+        return None if fits else f"makes a {type(made).__name__}, which does not fit; {rule}"
+    members = ["__call__"] if "__call__" in vars(wanted) else []
+    members += [name for name in vars(wanted) if not name.startswith("_")]
     missing = [name for name in members if not hasattr(made, name)]
-    if missing:
-        raise ConfigError(f"{named}: has no {', '.join(missing)}; {rule}")
+    return f"has no {', '.join(missing)}; {rule}" if missing else None

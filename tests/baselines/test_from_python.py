@@ -67,7 +67,7 @@ def test_a_variant_of_coach_is_coach_but_for_what_it_says(variant, changes):
             r"method\.division = 'open': should be 'as_published', 'same_codec'",
         ),
         ({"name": 3}, r"method\.name = 3: should be a valid string"),
-        ({"online": "semantic"}, r"method\.online = 'semantic': should be .*Online"),
+        ({"online": "semantic"}, r"method\.online = 'semantic': has no decides, .*OnlinePart"),
     ],
 )
 def test_what_all_baselines_share_is_checked(settings, words):

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from coach_exp.jobs.job import Job
-from coach_exp.jobs.keep import from_screen, keep
+from coach_exp.jobs.keep import keep
 from coach_exp.plots.figures import new_figure
 from coach_exp.results.findings import Findings, Table
 from coach_exp.results.progress import Display
@@ -161,10 +161,8 @@ def test_a_table_that_was_shown_at_once_is_not_shown_again(job: Job, capsys):
     assert said.index("bits by cut") < said.index("at work") < said.index("one cut was tried")
 
 
-def test_a_table_made_for_the_screen_is_written_in_one_line_a_row():
+def test_a_result_is_written_in_one_line_a_row():
     shown = result_table([Row("a|b", {}, "-")], "t", columns=["method", "service", "makespan"])
-    kept = from_screen(shown)
-    assert (kept.title, kept.screen) == ("t", shown)
-    lines = markdown(kept.heads, kept.rows).splitlines()
+    lines = markdown(shown).splitlines()
     assert lines[0] == "| method | T_e+T_t+T_c ms | makespan/N ms |"
     assert lines[2] == r"| a\|b | – | – |"

@@ -70,7 +70,7 @@ def test_what_cannot_be_called_is_no_job(tmp_path: Path):
     raw = compose("config", overrides=["job._target_=coach_exp.types.plan.StageTimes"])
     with open_dict(raw):
         raw.job.update(end_s=1.0, link_s=1.0, cloud_s=1.0)
-    with pytest.raises(ConfigError, match=r"job\._target_ = .*StageTimes: cannot be called"):
+    with pytest.raises(ConfigError, match=r"job\._target_ = .*StageTimes: has no __call__"):
         run_job(raw, Invocation(tmp_path, "test", ()))
 
 
@@ -80,7 +80,7 @@ def test_a_nested_run_keeps_the_experiment_but_not_its_job(tmp_path: Path):
     assert config.plain["job"] == RUN
     assert config.plain["bandwidth"]["mbps"] == 20
     assert config.plain["seed"] == 3
-    assert config.method().name == "ns"
+    assert config.built_method().name == "ns"
 
 
 def test_nested_runs_of_two_parents_are_the_same_run(tmp_path: Path):

@@ -7,7 +7,8 @@ import numpy as np
 from helpers.records import pipelined, plan, records, row
 from rich.console import Console
 
-from coach_exp.results.report import Row, cut, markdown_table, result_table
+from coach_exp.results.report import Row, cut, result_table
+from coach_exp.results.tables import markdown, text_table
 
 
 def judged():
@@ -44,7 +45,7 @@ def plain(text):
 
 
 def test_one_line_per_method_with_units_in_the_head():
-    text = markdown_table([Row.of("coach", judged()), Row.of("device_only", device_only())])
+    text = markdown(result_table([Row.of("coach", judged()), Row.of("device_only", device_only())]))
     head, _, coach, device = cells(plain(text))
     lines = [dict(zip(head, line, strict=True)) for line in (coach, device)]
     assert lines[0]["acc. %"] == "80.0"
@@ -59,22 +60,22 @@ def test_one_line_per_method_with_units_in_the_head():
 
 
 def test_a_dash_stands_for_what_was_not_measured():
-    _, _, line = cells(markdown_table([Row.of("device_only", device_only())]))
+    _, _, line = cells(markdown(result_table([Row.of("device_only", device_only())])))
     assert line[1:3] == ["–", "–"]
     assert line[-2:] == ["–", "device-only"]
 
 
 def test_the_terminal_shows_the_same_cells():
     rows = [Row.of("coach", judged()), Row.of("device_only", device_only())]
-    text = printed(result_table(rows, title="a [title]"), width=200)
+    text = printed(text_table(result_table(rows, title="a [title]")), width=200)
     assert "a [title]" in text
-    for cell in cells(markdown_table(rows))[2]:
+    for cell in cells(markdown(result_table(rows)))[2]:
         assert cell in text
     assert "[95 %]" in text  # not taken for markup
 
 
 def test_a_narrow_terminal_loses_no_number():
-    text = printed(result_table([Row.of("coach_bottleneck", judged())]), width=80)
+    text = printed(text_table(result_table([Row.of("coach_bottleneck", judged())])), width=80)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
     assert {"80.0", "2.00", "0.80", "20.0", "4.00"} <= set(text.split())

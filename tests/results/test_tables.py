@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from coach_exp.results.tables import markdown, text_table
+from coach_exp.results.tables import Table, markdown, text_table
 
 HEADS = ("cut", "quan-\ntised\nbits", "end/\nlink", "why")
 ROWS = [["conv1", "4", "0/1", "least [95 %]"], ["layer1.0.relu", "16", "10/2", "a|b"]]
@@ -17,7 +17,7 @@ def printed(table, width=80):
 
 
 def test_words_stand_on_the_left_and_numbers_on_the_right():
-    lines = printed(text_table("cuts", HEADS, ROWS, words=(0, 3))).splitlines()
+    lines = printed(text_table(Table("cuts", HEADS, ROWS, words=(0, 3)))).splitlines()
     assert lines[0].strip() == "cuts"
     first, second = (line.rstrip() for line in lines[-3:-1])
     assert first == "  conv1               4    0/1   least [95 %]"
@@ -25,7 +25,7 @@ def test_words_stand_on_the_left_and_numbers_on_the_right():
 
 
 def test_a_narrow_table_folds_and_loses_nothing():
-    table = text_table("", HEADS, ROWS, narrow=True, caption="see [1]")
+    table = text_table(Table("", HEADS, ROWS, narrow=True, caption="see [1]"))
     text = printed(table, width=32)
     assert max(map(len, text.splitlines())) <= 32
     assert "…" not in text
@@ -34,11 +34,11 @@ def test_a_narrow_table_folds_and_loses_nothing():
 
 
 def test_without_heads_there_is_no_rule():
-    assert printed(text_table("", (), [["T_e, ms", "3.1"]])).split() == ["T_e,", "ms", "3.1"]
+    assert printed(text_table(Table("", (), [["T_e, ms", "3.1"]]))).split() == ["T_e,", "ms", "3.1"]
 
 
 def test_markdown_has_heads_in_a_line_and_no_stray_bars():
-    head, rule, _, last = markdown(HEADS, ROWS, words=(0, 3)).splitlines()
+    head, rule, _, last = markdown(Table("", HEADS, ROWS, words=(0, 3))).splitlines()
     assert head == "| cut | quantised bits | end/link | why |"
     assert rule == "| :-- | --: | --: | :-- |"
     assert last == r"| layer1.0.relu | 16 | 10/2 | a\|b |"

@@ -189,7 +189,7 @@ def test_a_gap_is_a_share_of_the_optimum():
 
 
 def test_a_device_that_is_not_there_is_named_before_anything_is_planned(display):
-    with pytest.raises(ConfigError, match=r"no device/nx3; choose one of \['file'.*'nx'"):
+    with pytest.raises(ConfigError, match=r"device = nx3: .* did you mean 'nx'"):
         study("gaps.Gaps", devices=["nx3"])(None, display)
 
 

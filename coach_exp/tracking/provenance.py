@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
         return None
 
 
+@cache
 def _packages() -> dict[str, str]:
     found = ((d.metadata["Name"], d.version) for d in distributions())
     return dict(sorted((name, version) for name, version in found if name))

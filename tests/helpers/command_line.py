@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from helpers.paths import ROOT
+from helpers.store import lay_out
 
 LITTLE_VIDEO = (  # generated data and a training that take a second
     *("data.classes=3", "data.frames=6", "data.videos.train=6", "data.videos.centres=2"),
@@ -15,6 +16,8 @@ LITTLE_VIDEO = (  # generated data and a training that take a second
 
 def command(root: Path, *overrides: str) -> list[str]:
     """What is typed, to leave everything under `root`."""
+    if not any(each.startswith("tracking") for each in overrides):
+        lay_out(root)
     return [sys.executable, str(ROOT / "run.py"), *overrides, f"output.root={root}"]
 
 

@@ -123,6 +123,7 @@ def test_a_trace_without_steps_is_refused(job):
         job("refused", link=("bandwidth=random_walk",))
 
 
+@pytest.mark.slow
 def test_a_job_that_is_repeated_takes_everything_from_the_finished_runs(
     job, tmp_path: Path, monkeypatch, capsys
 ):

@@ -32,9 +32,13 @@ def best_of(attempts, off):
 @pytest.mark.parametrize(
     ("mbps", "payload_bytes"),
     [
-        *((mbps, size) for mbps in (1, 10, 100) for size in (2_000, 100_000)),
-        pytest.param(1, 1_000_000, marks=pytest.mark.slow),
-        *((10, 1_000_000), (100, 1_000_000)),
+        (10, 100_000),
+        *(
+            pytest.param(mbps, size, marks=pytest.mark.slow)
+            for mbps in (1, 10, 100)
+            for size in (2_000, 100_000, 1_000_000)
+            if (mbps, size) != (10, 100_000)
+        ),
     ],
 )
 def test_the_rate_is_that_of_the_trace(mbps, payload_bytes):

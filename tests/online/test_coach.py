@@ -210,6 +210,7 @@ def resident_bytes() -> int:
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STATM.exists(), reason="this system does not tell a process's memory")
 def test_memory_stays_flat_over_a_long_stream(given):
     method = Coach(Planner(), Online(update="results", limit_points=2))

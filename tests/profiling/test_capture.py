@@ -3,7 +3,7 @@
 import gc
 import random
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -139,7 +139,14 @@ CLASSIFIERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+def _few_at_once(names: Iterable[str]) -> Iterator[object]:
+    """All classifiers, of which those that are alike, or large, take their turn with the slow."""
+    for name in names:
+        usual = name in ("googlenet", "resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "swin_t")
+        yield pytest.param(name, marks=() if usual else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", _few_at_once(CLASSIFIERS))
 def test_every_cut_of_a_classifier_gives_its_scores_to_the_last_bit(name: str) -> None:
     build, size = CLASSIFIERS[name]
     model = randomised(build())

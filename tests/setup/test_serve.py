@@ -242,6 +242,7 @@ def test_ctrl_c_stops_the_cloud_in_order(cloud: Typed, remote: list[str]):
     assert TOKEN not in cloud.said
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_loopback_stops_both_sides(tmp_path: Path):
     endless = ("transport=loopback", "workload.tasks=50000", "references=[]")
     run = Typed(tmp_path, *TIMES, *endless, layer_graph(tmp_path / "g.json"))

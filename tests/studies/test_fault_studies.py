@@ -73,6 +73,7 @@ def test_without_trained_weights_there_is_no_right_label(display):
             study(name)(Made(trained=False), display)
 
 
+@pytest.mark.slow
 @pytest.mark.socket
 def test_faults_of_a_link_are_survived(display):
     faults = ["none", "link stalled", "two clients"]
@@ -85,6 +86,7 @@ def test_faults_of_a_link_are_survived(display):
     assert data["runs"]["none"][0]["fallbacks"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.socket
 def test_a_short_soak_counts_what_both_processes_take(display):
     given = {"minutes": 0.05, "tasks": 40, "sample_s": 0.1, "pause_s": 0.5, "failure_s": 0.3}

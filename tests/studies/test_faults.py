@@ -169,6 +169,7 @@ def test_a_link_that_is_cut_is_joined_again(link):
     assert not records.fallback[-1]
 
 
+@pytest.mark.slow
 def test_a_link_that_stalls_for_long_is_given_up(link):
     records, answers, said = run(link.port, at(0.2, link.stall, 0.6, link.restore), tasks=80)
     nothing_is_lost(records, answers, tasks=80)
@@ -178,6 +179,7 @@ def test_a_link_that_stalls_for_long_is_given_up(link):
     assert not records.fallback[-1]
 
 
+@pytest.mark.slow
 def test_a_link_that_stalls_shortly_costs_nothing_but_time(link):
     records, answers, said = run(link.port, at(0.2, link.stall, 0.1, link.restore))
     nothing_is_lost(records, answers)
@@ -192,6 +194,7 @@ def test_frames_that_come_byte_by_byte_are_read(link):
     assert not records.fallback.any()
 
 
+@pytest.mark.slow
 def test_a_paused_cloud_is_given_up_and_found_again(cloud):
     records, answers, said = run(cloud.port, at(0.2, cloud.pause, 0.5, cloud.resume), tasks=80)
     nothing_is_lost(records, answers, tasks=80)

@@ -11,6 +11,7 @@ from coach_exp.profiling.devices import analytic_spec
 from coach_exp.studies import published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", published.SPECS)
 def test_predictions_are_close_to_published_latencies(name: str) -> None:
     ratios = published.log_ratios(name, analytic_spec(name))
@@ -18,6 +19,7 @@ def test_predictions_are_close_to_published_latencies(name: str) -> None:
     assert all(0.7 < exp(ratio) < 1.3 for ratio in ratios)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in published.SPECS if not name.startswith("a6000")])
 def test_fitted_constants_are_where_the_fit_is_best(name: str) -> None:
     """Neither a fifth more nor a fifth less of any fitted constant brings the rows closer."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.store import lay_out
 
 from coach_exp.tracking.params import config_hash, flat
 from coach_exp.tracking.provenance import Code
@@ -21,18 +22,10 @@ processes = multiprocessing.get_context("fork")  # children share the imports
 CLEAN = Code("c0ffee", dirty=False)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A database that is laid out already: that takes seconds, a copy of it none."""
-    directory = tmp_path_factory.mktemp("store")
-    Mlflow(experiment="other").open(directory)
-    return directory / "mlflow.db"
-
-
 @pytest.fixture
-def outputs(empty_store, tmp_path, monkeypatch):
+def outputs(tmp_path, monkeypatch):
     monkeypatch.setattr("coach_exp.tracking.settings.code", lambda: CLEAN)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    lay_out(tmp_path)
     return tmp_path
 
 

@@ -146,7 +146,7 @@ def _few_at_once(names: Iterable[str]) -> Iterator[object]:
         yield pytest.param(name, marks=() if usual else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", _few_at_once(CLASSIFIERS))
+@pytest.mark.parametrize("name", list(_few_at_once(CLASSIFIERS)))
 def test_every_cut_of_a_classifier_gives_its_scores_to_the_last_bit(name: str) -> None:
     build, size = CLASSIFIERS[name]
     model = randomised(build())

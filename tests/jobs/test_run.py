@@ -127,7 +127,7 @@ def test_the_front_of_a_graph_is_listed_and_drawn(tmp_path: Path, hydra, graph: 
         (("planner.objective=fast",), "planner.objective = fast: should be 'paper'"),
         (("bandwidth.mbps=-3",), "bandwidth.mbps = -3: should be greater than 0"),
         (("precision.bits=0",), "precision.bits = 0: should be 1, 2"),
-        (("method=nope",), "method = nope: there is no such option; there are cloud_only"),
+        (("method=nope",), "Available options in 'method'"),
         (("data=gtsrb", "data.root=/nowhere"), "data.root"),
         (("data=ucf101", "data.root=/nowhere"), "data.root=/nowhere holds no clips at UCF-101/"),
         (("data=imagenet100", "data.root=/nowhere"), "holds no pictures at train/<class>/<image>"),
@@ -155,15 +155,13 @@ def test_a_mistake_ends_at_once_with_its_remedy(tmp_path: Path, hydra, overrides
     [
         (("method=nope",), "method = nope: there is no such option; there are cloud_only"),
         (("bandwidth.mbps=-3",), "error: bandwidth.mbps = -3: should be greater than 0"),
-        (
-            ("method=spinn", "method.exits=-1"),
-            "error: method.exits = -1: should be greater",
-        ),
+        (("estimator.wieght=1",), "error: estimator.wieght: there is no such key; did you mean"),
+        (("track=same_codec",), "error: track is division now"),
     ],
 )
 def test_a_mistake_ends_the_process_without_a_traceback(tmp_path: Path, overrides, message: str):
     done = typed(tmp_path, *overrides)
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
 
@@ -451,7 +449,9 @@ def test_a_sweep_is_one_parent_with_a_child_for_every_cell(tmp_path: Path, graph
     assert all(r.data.metrics["throughput_its"] > 0 for r in children)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_run_that_is_interrupted_does_not_stay_running(
     tmp_path: Path, graph: Path, stop: signal.Signals
 ):

@@ -162,6 +162,7 @@ class Alternating:
         self.told.append(task)
 
 
+@pytest.mark.slow
 @pytest.mark.socket
 def test_labels_over_tcp_are_those_of_outcomes_task_by_task(problem, model, data, outcomes):
     plans = [

@@ -9,12 +9,11 @@ from coach_exp.setup.config import validated
 from coach_exp.setup.invocation import in_hydras_words
 from coach_exp.types.errors import ConfigError
 
-OPTIONS = [
-    f"{group.name}={option.stem}"
+OPTIONS = {
+    group.name: [option.stem for option in sorted(group.glob("*.yaml"))]
     for group in sorted(CONF.iterdir())
-    if group.is_dir() and group.name != "experiment"
-    for option in sorted(group.glob("*.yaml"))
-]
+    if group.is_dir() and group.name not in ("experiment", "job")
+}
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -26,16 +25,29 @@ def test_the_defaults_are_valid():
     assert config.bandwidth.mbps == (20, 10, 5)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_of_every_group_composes(option: str):
-    overrides = [option]
-    if option.endswith("=file"):
-        overrides.append(f"{option.split('=')[0]}.path=some.json")
-    if option in ("job=table", "job=orderings", "job=study"):
+@pytest.mark.parametrize("turn", range(max(map(len, OPTIONS.values()))))
+def test_every_option_of_every_group_composes(turn: int):
+    """Options of different groups go together, so each turn takes one of each group."""
+    chosen = {group: options[turn % len(options)] for group, options in OPTIONS.items()}
+    chosen["estimator"] = "ewma" if chosen["transport"] == "remote" else chosen["estimator"]
+    overrides = [f"{group}={option}" for group, option in chosen.items()]
+    overrides += [f"{group}.path=some.json" for group, name in chosen.items() if name == "file"]
+    validated(compose("config", overrides=overrides))
+
+
+@pytest.mark.parametrize("estimator", OPTIONS["estimator"])
+def test_every_estimator_composes(estimator: str):
+    validated(compose("config", overrides=[f"estimator={estimator}"]))
+
+
+@pytest.mark.parametrize("job", sorted(path.stem for path in (CONF / "job").glob("*.yaml")))
+def test_every_job_composes_or_names_the_way_out(job: str):
+    raw = compose("config", overrides=[f"job={job}"])
+    if job in ("table", "orderings", "study"):
         with pytest.raises(ConfigError, match="experiment=NAME"):
-            validated(compose("config", overrides=overrides))
+            validated(raw)
     else:
-        validated(compose("config", overrides=overrides))
+        assert validated(raw).job_name == job
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -187,6 +187,7 @@ def test_under_tls_a_tensor_waits_for_no_later_one(cloud, remote, do, monkeypatc
     assert pandas.read_parquet(here / "tasks.parquet").finish_s.max() < 5
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_end_leaves_the_cloud_serving(cloud: Typed, remote: list[str], place: Path):
     endless = ("workload.tasks=50000", "references=[]", "tracking=none")
     end = Typed(place / "stopped", *remote, *endless, token=TOKEN)

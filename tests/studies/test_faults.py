@@ -145,6 +145,7 @@ def again(said):
 # --- Streams --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_cloud_is_done_without_until_it_is_back(cloud, load_s, tmp_path):
     tasks = round(RATE_HZ * (2.0 + 2 * load_s))
     records, answers, said = run(cloud.port, at(0.2, cloud.restart), tasks=tasks)

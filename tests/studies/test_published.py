@@ -37,6 +37,7 @@ def test_fitted_constants_are_where_the_fit_is_best(name: str) -> None:
         assert error(changed) >= 0.98 * error(spec), ("launch", factor)
 
 
+@pytest.mark.slow
 def test_the_documented_tables_are_the_present_ones() -> None:
     assert published.tables() in (ROOT / "docs/results/tables/devices.md").read_text(
         encoding="utf-8"

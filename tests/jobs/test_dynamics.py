@@ -90,6 +90,7 @@ def test_a_plan_that_follows_the_rate_keeps_its_throughput(job):
     assert 0 < reduction[2] < 62.5 / 4
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_run_is_left_out_aloud(job, capsys):
     cloud = "+job.methods.cloud=['method=cloud_only','input.encoding=forbidden']"
     assert set(job("some", cloud)) == {KEPT}

@@ -214,6 +214,7 @@ def test_simulator_and_sockets_side_by_side(tmp_path: Path, hydra, capsys):
     assert "farthest apart in throughput: all/" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_run_are_left_out_aloud(tmp_path: Path, hydra, capsys):
     here = tmp_path / "table"
     late = "+job.groups.late=['t_max_ms=0.001']"
@@ -270,6 +271,7 @@ def test_a_run_is_repeated_over_loopback_and_the_disagreement_is_printed(
     assert f"latency, ms {shown}" in " ".join(re.sub(r" +[\d.]+ +[\d.]+ +", " ", said).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["ucf101", "imagenet100"])
 def test_a_model_is_trained_on_files_and_answers(data: str, tmp_path: Path, hydra):
     if data == "ucf101":
@@ -429,6 +431,7 @@ def test_some_method_of_the_default_run_cuts_inside_the_model(tmp_path: Path, hy
     assert plan.crossing[0].layer != problem.graph.input.name, "cloud-only"
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_parent_with_a_child_for_every_cell(tmp_path: Path, graph: Path):
     from mlflow.tracking import MlflowClient
 

@@ -149,6 +149,7 @@ def test_a_slower_cloud_is_held_in_proportion(model, frames):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.socket
 def test_a_real_stream_over_tcp_is_classified_as_outcomes_says(model, outcomes, frames):
     make = partial(live_work, WEIGHTS, CODEC, None, heads_of, Machine(threads=1))

@@ -798,6 +798,7 @@ def faulty_streams(draw) -> tuple[Workload, Link, Trace, list[Job]]:
     return workload, link, trace, jobs
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(faulty_streams())
 def test_streams_on_failing_links_run_as_event_by_event(stream):

@@ -509,6 +509,7 @@ def test_a_chain_of_3000_layers_is_planned(search):
     assert plan.objective.value == 1500
 
 
+@pytest.mark.slow
 def test_blocks_nested_200_deep_are_planned():
     graph = nested(200)
     plan = Planner().plan(graph)

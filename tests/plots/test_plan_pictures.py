@@ -45,6 +45,7 @@ def test_the_graph_shows_end_cloud_and_what_crosses(tmp_path):
     assert seen[END] > 10 * seen[CLOUD], "the legend's patch alone has the cloud's colour"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["chain", "one_level", "nested", "any"])
 def test_every_closed_end_set_can_be_drawn(tmp_path, shape):
     problem = random_problem(default_rng(3), shape, size=7)

@@ -178,6 +178,7 @@ def test_an_end_and_a_cloud_with_token_and_tls(cloud: Typed, remote: list[str], 
     assert not tasks.fallback.any()
 
 
+@pytest.mark.slow
 def test_under_tls_a_tensor_waits_for_no_later_one(cloud, remote, do, monkeypatch):
     # A link that is not shaped begins with a tensor when the kernel has taken the one before. With
     # nothing else to write, that must not wait for the ping, which comes every second.

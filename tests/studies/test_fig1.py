@@ -230,6 +230,7 @@ def pixels(found):
     return {name: file.getvalue() for name, file in files.items()}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_pictures(ran, display):
     again = made(display, Fake())
     assert written(again) == written(ran)
@@ -249,6 +250,7 @@ def test_frames_that_all_need_the_same_bits_correlate_with_nothing(display):
     assert "cannot be told here" in found.notes[-1]
 
 
+@pytest.mark.slow
 def test_fewer_frames_are_drawn_than_counted(display):
     found = written(made(display, Fake(), frames=50))
     assert found["temporal"]["frames"] == 48  # eight videos of six

@@ -186,6 +186,7 @@ def _first_use(outputs, start):
         run.log_metrics({"x": 1.0})
 
 
+@pytest.mark.slow
 def test_processes_may_share_a_new_store_and_a_sweep(tmp_path):
     start = processes.Event()
     children = [processes.Process(target=_first_use, args=(tmp_path, start)) for _ in range(4)]

@@ -458,7 +458,7 @@ async def stream(port: int, name: str, in_flight: int, until_s: float) -> int:
     return answered
 
 
-@pytest.mark.parametrize("clients", [2, 8])
+@pytest.mark.parametrize("clients", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_clients_share_the_cloud_however_much_each_asks_for(clients):
     async def run(port):
         until_s = time.monotonic() + 2.0

@@ -13,7 +13,7 @@ Names are imported when they are first used, so that importing the package costs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from coach_exp.types.version import __version__ as __version__
 
 _WHERE = {
     "setup.interface": ("Simulated", "problem", "profile", "simulate"),

@@ -7,16 +7,14 @@ one-task schedule and its rank, at little more than what a move changes.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from coach_exp.planner.candidate import TOLERANCE, Candidate, CutCost
-from coach_exp.planner.objective import Range
+from coach_exp.planner.objective import Objective, Range
 from coach_exp.planner.runs import ENTRY, Runs
 from coach_exp.planner.schedule import seconds_before, served
-from coach_exp.types.plan import Overlap, StageTimes
-
-if TYPE_CHECKING:
-    from coach_exp.planner.cost_model import CostModel
+from coach_exp.types.graph import LayerGraph
+from coach_exp.types.plan import Overlap, Release, StageTimes
 
 Held = tuple[int, ...]  # of each run, how many layers are on the end
 
@@ -38,6 +36,28 @@ class CutSchedule:
     latency_s: float
 
 
+class Costs(Protocol):
+    """What a cut is reckoned from. `planner.cost_model.CostModel` says what each member means."""
+
+    graph: LayerGraph
+    objective: Objective
+    release: Release
+    end_s: tuple[float, ...]
+    cloud_s: tuple[float, ...]
+    send_s: tuple[float, ...]
+    decide_s: tuple[float, ...]
+    end_before: tuple[float, ...]
+    cloud_from: tuple[float, ...]
+    half_rtt_s: float
+    return_s: float
+
+    def span(self, block: int) -> tuple[int, int]:
+        """Positions of the block's entry and exit."""
+
+    def rank(self, cost: CutCost) -> Candidate:
+        """The candidate with its objective and the constraint it breaks most, if any."""
+
+
 class BlockCut:
     """A cut inside one block that can be changed a layer at a time, at O(degree) a move, and
     scheduled at one step for each linear run.
@@ -45,7 +65,7 @@ class BlockCut:
     Starts just behind the entry: the block's interior and its exit are on the cloud.
     """
 
-    def __init__(self, model: "CostModel", block: int) -> None:
+    def __init__(self, model: Costs, block: int) -> None:
         self.model = model
         self.block = block
         self.entry, self.exit = model.span(block)

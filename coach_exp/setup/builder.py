@@ -18,8 +18,8 @@ from coach_exp.profiling.dag_file import GraphSource
 from coach_exp.setup.config import Config
 from coach_exp.setup.learned import Learned, Split
 from coach_exp.setup.site import RunSite
-from coach_exp.setup.sockets import Live, Sockets
-from coach_exp.setup.transport import Runner
+from coach_exp.setup.sockets import Sockets
+from coach_exp.setup.transport import Live, Runner, Sites
 from coach_exp.setup.world import World
 from coach_exp.tracking.provenance import code
 from coach_exp.types.component import TARGET, built, imported
@@ -88,7 +88,10 @@ class Builder:
         config = self.config
         if config.compute == "live" and config.transport.kind != "simulated":
             self._refuse_dead()
-        return config.transport.runner(config, self._live)
+        serves = config.job_name == "serve"
+        return config.transport.runner(
+            Sites(config.device, config.cloud, config.compute, self._live, serves)
+        )
 
     def sockets(self) -> Sockets:
         """Runs over real TCP. Raises ConfigError for a transport that has none."""

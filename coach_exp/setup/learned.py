@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from coach_exp.pipeline.outcomes import RescaledOutcomes
 from coach_exp.setup.config import Config
-from coach_exp.setup.sockets import Live
+from coach_exp.setup.transport import Live
 from coach_exp.types.component import built
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import LayerGraph

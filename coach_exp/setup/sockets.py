@@ -10,9 +10,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coach_exp.network.precise import new_loop
@@ -29,19 +28,15 @@ from coach_exp.pipeline.parts import Sides
 from coach_exp.pipeline.trial import Trial
 from coach_exp.pipeline.uplink import CloudAddress, TlsFiles, handshake
 from coach_exp.results.progress import Display
-from coach_exp.setup.config import Config
-from coach_exp.setup.transport import Loopback, Tcp
+from coach_exp.setup.tcp_settings import TcpSettings
+from coach_exp.setup.transport import Kind, Live, Sites
 from coach_exp.types.errors import ConfigError, LinkError, WireError
 from coach_exp.types.method import Problem
 from coach_exp.types.plan import PlanSet
 from coach_exp.types.task import Records
 
 if TYPE_CHECKING:
-    from coach_exp.learning.jpeg import Jpeg
-    from coach_exp.learning.video import VideoDataset
-    from coach_exp.learning.weights import Weights
     from coach_exp.live.exit_heads import ExitHeads
-    from coach_exp.live.exit_training import ExitTraining
     from coach_exp.profiling.capture import CapturedModel
 
 TOKEN_VARIABLE = "COACH_TOKEN"
@@ -51,31 +46,20 @@ Seconds = float
 
 
 @dataclass(frozen=True)
-class Live:
-    """What `compute=live` computes with, on both sides."""
-
-    weights: "Weights"
-    data: "VideoDataset"
-    jpeg: "Jpeg | None"
-    exit_training: "ExitTraining"
-    cache: Path
-
-
-@dataclass(frozen=True)
 class Sockets:
-    """Runs over real TCP as `given` and `compute` say. `live` is asked for with `compute=live`
-    alone."""
+    """Runs over real TCP between two sites, as `given` says. What `compute=live` computes with is
+    asked for with `compute=live` alone."""
 
-    config: Config
-    given: Tcp
-    live: Callable[[], Live]
+    kind: Kind
+    given: TcpSettings
+    sites: Sites
 
     @property
     def threads(self) -> int | None:
         """Torch's threads on either side, and when this machine is profiled; None: its own choice.
         Where both sides compute on one machine, each has half the cores: threads that wait for
         each other's cores take a hundred times as long."""
-        if self.config.compute == "live" and self.given.kind == "loopback":
+        if self.sites.compute == "live" and self.kind == "loopback":
             return max(1, (os.cpu_count() or 2) // 2)
         return None
 
@@ -112,14 +96,14 @@ class Sockets:
         hold, the layers that plans name."""
         from coach_exp.learning.array_cache import digest
 
-        if self.config.compute == "profile":
+        if self.sites.compute == "profile":
             return f"profile-{digest([layer.name for layer in problem.graph.layers])}"
         live = self._live
         return f"live-{digest(live.weights.fingerprint, problem.codec, live.jpeg)}"
 
     def _maker(self, problem: Problem) -> Callable[[], CloudWork]:
         """What makes the cloud's work, in the process where it is done."""
-        if self.config.compute == "profile":
+        if self.sites.compute == "profile":
             return ProfileWork
         from coach_exp.live.cloud import live_work
         from coach_exp.live.exit_training import load_heads
@@ -132,7 +116,7 @@ class Sockets:
             if not path.is_file():  # where this machine is the cloud alone, nobody has asked yet
                 self._heads(layers)
             heads = partial(load_heads, path, layers)
-        cloud = self.config.cloud
+        cloud = self.sites.cloud
         machine = Machine(cloud.slowdown, _torch_device(cloud), self.threads)
         return partial(live_work, live.weights, problem.codec, live.jpeg, heads, machine)
 
@@ -155,7 +139,7 @@ class Sockets:
 
     @cached_property
     def _live(self) -> Live:
-        return self.live()
+        return self.sites.live()
 
     @cached_property
     def _captured(self) -> "CapturedModel":
@@ -175,7 +159,7 @@ class Sockets:
         """Where the cloud is remote: raises LinkError if nobody listens there, and ConfigError for
         files that cannot be used, before this machine is profiled and anything is trained."""
         given = self.given
-        if given.kind != "remote" or self.config.job_name == "serve":
+        if self.kind != "remote" or self.sites.serves:
             return
         self._address_of(given.port, "", "").tls_context()
         try:
@@ -192,7 +176,7 @@ class Sockets:
         """Where the cloud is remote: raises WireError if it refuses this end or one of its plans,
         before anything long rests on it."""
         given = self.given
-        if given.kind == "remote":
+        if self.kind == "remote":
             offered = () if plans is None else plans.every
             try:
                 with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -215,10 +199,9 @@ class Sockets:
 
     def replay(self, trial: Trial, plans: PlanSet, display: Display) -> Records:
         """The same over loopback, stages emulated, whatever the transport; quietly."""
-        here = {"shaped": True, "host": "127.0.0.1", "token_file": None}
-        given = Loopback(**{**asdict(self.given), **here})
-        config = replace(self.config, transport=given, compute="profile")
-        sockets = replace(self, config=config, given=given)
+        given = replace(self.given, shaped=True, host="127.0.0.1", token_file=None)
+        sites = replace(self.sites, compute="profile")
+        sockets = Sockets("loopback", given, sites)
         with sockets._cloud(trial.problem, _nothing) as port:
             run = sockets._execution(trial.problem, plans, port, "repeating over loopback", display)
             return run(trial, say=_nothing)
@@ -245,7 +228,7 @@ class Sockets:
     @contextmanager
     def _cloud(self, problem: Problem, say: Callable[[str], None] | None = None) -> Iterator[int]:
         """A cloud to speak with: its port."""
-        if self.given.kind == "remote":
+        if self.kind == "remote":
             yield self.given.port
             return
         settings = replace(self._cloud_settings(problem), host="127.0.0.1", port=0)
@@ -262,7 +245,7 @@ class Sockets:
             tls = TlsFiles(given.tls_authority, given.tls_certificate, given.tls_key)
         buffer_kib = given.send_buffer_kib
         return CloudAddress(
-            host=given.host if given.kind == "remote" else "127.0.0.1",
+            host=given.host if self.kind == "remote" else "127.0.0.1",
             port=port,
             fingerprint=fingerprint,
             client=client,
@@ -275,13 +258,13 @@ class Sockets:
         )
 
     def _end_maker(self, problem: Problem) -> Callable[[Seconds], EndWork]:
-        if self.config.compute == "profile":
+        if self.sites.compute == "profile":
             return lambda began_s: EmulatedEnd(problem, began_s)
         from coach_exp.live.end import LiveEnd
         from coach_exp.live.live_model import LiveModel, Machine
         from coach_exp.live.payloads import Payloads
 
-        live, device, layers = self._live, self.config.device, _exit_layers(problem)
+        live, device, layers = self._live, self.sites.end, _exit_layers(problem)
         model = self._captured
         payloads = Payloads(problem.codec, model.graph, live.jpeg, live.weights.model.input_size)
         assert problem.outcomes is not None, "a model that computes has answers"

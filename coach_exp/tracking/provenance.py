@@ -17,9 +17,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import coach_exp
-
-ROOT = Path(coach_exp.__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 _SECRETS = ("token", "password", "secret")  # ends of names whose values are never kept
 
 

@@ -12,7 +12,6 @@ CODE = '''
     from pydantic import PositiveFloat, PositiveInt
 
     import coach_exp as coach
-    from coach_exp.setup.transport import Simulated
 
 
     class Median:
@@ -138,7 +137,7 @@ CODE = '''
         shaped: bool = True
         max_s: float | None = None
 
-        def runner(self, config, live):
+        def runner(self, sites):
             return _Later()
 
 

@@ -53,7 +53,7 @@ def _say_agreement(result: Result, job: Job) -> None:
         title = f"{result.method}, first {config.replay_s:g} s over loopback"
     else:
         title = f"{result.method}, over sockets, compute={config.compute}"
-    job.display.say(text_table(Table(title, agreement.HEADS, agreement.cells(found))))
+    job.display.say(text_table(Table(title, agreement.HEADS, agreement.rows(found))))
     efficiency = result.metrics()["plan_efficiency_percent"]
     job.display.say(
         f"{agreement.sentence(found)}; the bottleneck was held for "

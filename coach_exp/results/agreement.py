@@ -90,7 +90,7 @@ def _throughput(
     }
 
 
-def cells(found: Summary) -> list[list[str]]:
+def rows(found: Summary) -> list[list[str]]:
     """The rows of the table with the columns HEADS."""
     lines = []
     for words, name, difference, unit in ROWS:

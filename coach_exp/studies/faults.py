@@ -55,7 +55,9 @@ class Faults(Conditions):
         return Findings(
             name="faults",
             tables=(
-                Table("faults", HEADS, [cells(name, runs) for name, runs in every.items() if runs]),
+                Table(
+                    "faults", HEADS, [row_of(name, runs) for name, runs in every.items() if runs]
+                ),
             ),
             data={
                 "settings": asdict(self),
@@ -101,7 +103,7 @@ HEADS: Final = (
 )
 
 
-def cells(name: str, runs: Sequence[Outcome]) -> list[str]:
+def row_of(name: str, runs: Sequence[Outcome]) -> list[str]:
     """One line of the table; three numbers are least / median / most of a run."""
 
     def spread(of: str) -> str:
@@ -127,7 +129,7 @@ def cells(name: str, runs: Sequence[Outcome]) -> list[str]:
 
 def in_words(name: str, runs: Sequence[Outcome]) -> str:
     """The line of the table as a sentence."""
-    said = zip(HEADS[1:], cells(name, runs)[1:], strict=True)
+    said = zip(HEADS[1:], row_of(name, runs)[1:], strict=True)
     return f"{name}: " + ", ".join(f"{head} {cell}" for head, cell in said)
 
 

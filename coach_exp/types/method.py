@@ -127,7 +127,7 @@ class Controller(Protocol):
 
     def gave_up(self, task: int, plan: Plan, observation: Observation) -> Decision:
         """Exit with what the end knows, or go on: the end computes the remaining layers. Asked when
-        the link has kept the task for longer than the plan's patience.
+        the link has kept the task for longer than the plan's timeout.
         """
 
     def sent(self, transfer: Transfer) -> None:

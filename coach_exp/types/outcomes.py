@@ -1,5 +1,5 @@
 """What needs the model's answers asks through these protocols; the torch implementation is in
-`learning`.
+`live`.
 
 Planner, simulator and online part see numbers, never tensors of a framework.
 """
@@ -83,7 +83,7 @@ class BitTable(Protocol):
 
 class Outcomes(Protocol):
     """Answers of the real model on the samples of one stream, through the real codec. Lazy and
-    memoised.
+    kept on disk.
     """
 
     def through(self, codec: Codec) -> "Outcomes":

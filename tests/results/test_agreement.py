@@ -13,7 +13,7 @@ from coach_exp.results.agreement import (
     agreement,
     allowed_latency_ms,
     bottleneck_hold,
-    cells,
+    rows,
     sentence,
     verdict,
 )
@@ -42,7 +42,7 @@ def test_equal_records_do_not_differ():
     assert {found[name].value for name in found if name.startswith("diff_")} == {0}
     assert found["same_decision_ratio"].value == found["same_answer_ratio"].value == 1
     assert "100.00 % of the tasks were decided alike" in sentence(found)
-    assert cells(found)[1] == ["latency, ms", "13500.00", "13500.00", "+0.000 ms [+0.000, +0.000]"]
+    assert rows(found)[1] == ["latency, ms", "13500.00", "13500.00", "+0.000 ms [+0.000, +0.000]"]
 
 
 def test_one_stall_moves_the_mean_and_not_the_median():

@@ -15,7 +15,7 @@ from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.studies.fault_kinds import NAMES, together
 from coach_exp.studies.fault_runs import Outcome
-from coach_exp.studies.faults import broken_rules, cells, in_words
+from coach_exp.studies.faults import broken_rules, in_words, row
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import Link, Problem
@@ -120,7 +120,7 @@ def test_rules_depend_on_what_failed():
 def test_a_fault_is_told_in_its_row_and_in_a_sentence():
     runs = [outcome(fallbacks=n) for n in (1, 5, 3)]
     runs[0] = replace(runs[0], gap_s=1.25)
-    assert cells("link cut", runs)[:5] == ["link cut", "3", "30", "30", "1 / 3 / 5"]
+    assert row_of("link cut", runs)[:5] == ["link cut", "3", "30", "30", "1 / 3 / 5"]
     words = in_words("link cut", runs)
     assert words.startswith("link cut: runs 3, tasks 30, answered once 30")
     assert words.endswith("longest gap s 1.25")

@@ -15,7 +15,7 @@ from coach_exp.quant.affine import UniformAffine
 from coach_exp.quant.precision import FixedBits
 from coach_exp.studies.fault_kinds import NAMES, together
 from coach_exp.studies.fault_runs import Outcome
-from coach_exp.studies.faults import broken_rules, in_words, row
+from coach_exp.studies.faults import broken_rules, in_words, row_of
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.graph import Layer, LayerGraph
 from coach_exp.types.method import Link, Problem

@@ -9,6 +9,7 @@ link's initial rate, say) a component receives by asking for it: by a parameter 
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
@@ -124,6 +125,11 @@ def imported(target: str, key: str) -> Callable[..., Any]:
         ) from error
     if not callable(found):
         raise ConfigError(f"{key} = {target}: is a {type(found).__name__}, not a class")
+    if str(found.__module__).partition(".")[0] in sys.stdlib_module_names:
+        raise ConfigError(
+            f"{key} = {target}: is of Python's own library, which has no components; a config that "
+            "comes from elsewhere is to run no commands"
+        )
     return found  # type: ignore[no-any-return]
 
 

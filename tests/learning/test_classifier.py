@@ -50,6 +50,11 @@ def coloured(videos_per_class: int = 6, frames: int = 4) -> VideoDataset:
 # --- models
 
 
+def no_module(num_classes: int) -> dict[str, int]:
+    """What builds something else."""
+    return {"classes": num_classes}
+
+
 @pytest.mark.parametrize("config", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_model_config_builds_its_classes(config):
     keys = OmegaConf.to_container(OmegaConf.load(config))
@@ -79,7 +84,7 @@ def test_small_resnet_halves_resolution_and_doubles_channels():
         ("resnet18", {}, "give the full name"),
         ("nowhere.at.all", {}, "No module named 'nowhere'"),
         ("math.pi", {}, "is a float, not a class"),
-        ("builtins.dict", {}, "made a dict; it must make a torch.nn.Module"),
+        (f"{__name__}.no_module", {}, "made a dict; it must make a torch.nn.Module"),
         ("torchvision.models.resnet18", {"depth": 3}, "refuses its arguments .*depth"),
     ],
 )

@@ -164,6 +164,9 @@ def test_errors_of_a_class_keep_their_kind_and_name_the_key():
         ({"_target_": "math.nothing"}, r"cannot be imported: .*nothing"),
         ({"_target_": "Nameless"}, r"cannot be imported"),
         ({"_target_": "math.pi"}, r"is a float, not a class"),
+        ({"_target_": "os.system", "command": "false"}, r"of Python's own library"),
+        ({"_target_": "builtins.eval", "source": "1"}, r"of Python's own library"),
+        ({"_target_": "subprocess.Popen", "args": "false"}, r"of Python's own library"),
     ],
 )
 def test_what_is_no_class_is_refused(given: object, words: str):

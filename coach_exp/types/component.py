@@ -278,11 +278,22 @@ def mistakes(found: ValidationError, key: str) -> list[str]:
     said: dict[str, str] = {}
     for error in found.errors():
         place = _join(key, *(str(part) for part in error["loc"] if _is_key(part)))
-        rule = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        rule = rule_of(dict(error))
         missing = error["input"] is None and error["type"] != "value_error"
         wrong = ": is not set; it must be given" if missing else f"{_shown(error['input'])}: {rule}"
         said.setdefault(place, place + wrong)
     return list(said.values())
+
+
+def rule_of(error: Mapping[str, Any]) -> str:
+    """Returns the rule that one of pydantic's errors tells of, as it stands behind a value.
+
+    >>> rule_of({"type": "int_type", "msg": "Input should be a valid integer"})
+    'should be a valid integer'
+    """
+    own = {"path_type": "should be a path"}  # pydantic names the class here
+    told: str = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return own.get(error["type"], told)
 
 
 def _shown(value: Any) -> str:

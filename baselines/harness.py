@@ -22,7 +22,7 @@ from coach_exp.online.replan import Replan
 from coach_exp.planner.cost_model import CostModel
 from coach_exp.planner.planning import ObjectiveName, Planner, settled
 from coach_exp.quant.precision import FLOAT32, FixedBits
-from coach_exp.types.component import misfit
+from coach_exp.types.component import misfit, rule_of
 from coach_exp.types.errors import ConfigError
 from coach_exp.types.method import Controller, FixedPlans, Problem
 from coach_exp.types.plan import Plan, PlanSet, Release
@@ -92,7 +92,7 @@ def check_fields(method: Any) -> None:
         try:
             _checker(annotation).validate_python(value, strict=True)
         except ValidationError as error:
-            rule = error.errors()[0]["msg"].replace("Input should", "should")
+            rule = rule_of(dict(error.errors()[0]))
             raise ConfigError(f"method.{name} = {value!r}: {rule}") from None
 
 

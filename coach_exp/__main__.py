@@ -5,6 +5,7 @@
 
 import os
 import sys
+from traceback import extract_tb
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads must not spin on busy cores
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, where they are put into words
@@ -12,6 +13,7 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, where they a
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from coach_exp.setup.invocation import in_hydras_words, invocation, refusal
 from coach_exp.types.errors import CoachError
@@ -47,6 +49,16 @@ def main() -> None:
         words = refusal(error) if isinstance(error, HydraException) else str(error)
         print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
+    except (OSError, OmegaConfBaseException) as error:
+        if _in_job(error):
+            raise
+        print(f"error: output.root: no folder for the job can be made: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _in_job(error: Exception) -> bool:
+    """Whether the job had begun: what is raised before that, Hydra raises over the job's folder."""
+    return any(frame.name == _run.__name__ for frame in extract_tb(error.__traceback__))
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def _refuse_too_short(name: str, records: Records, steps: Sequence[Window]) -> N
 
 
 def _findings(title: str, done: Mapping[str, _Measured], job: Job) -> Findings:
-    cells = [step_rows(name, step) for name, each in done.items() for step in each.steps]
+    rows = [step_rows(name, step) for name, each in done.items() for step in each.steps]
     heads, plans = _plans(done)
     picture = adaptation_plot(
         {name: each.records for name, each in done.items()},
@@ -167,7 +167,7 @@ def _findings(title: str, done: Mapping[str, _Measured], job: Job) -> Findings:
     return Findings(
         name="dynamic",
         tables=(
-            Table(title, HEADS, cells),
+            Table(title, HEADS, rows),
             Table("cuts: of all tasks through the steps; of each static run", heads, plans),
         ),
         figures={"dynamic": picture},

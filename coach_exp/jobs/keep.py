@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coach_exp.jobs.job import Job
 from coach_exp.results.findings import Findings, Table
@@ -20,9 +20,6 @@ from coach_exp.tracking.params import config_hash
 from coach_exp.tracking.provenance import code, provenance
 from coach_exp.tracking.tracker import Run
 from coach_exp.types.errors import CoachError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,6 @@ def _source(target: str) -> str:
     return blake2b(Path(spec.origin).read_bytes()).hexdigest()
 
 
-def fit_report(checkpoint: Path) -> Mapping[str, float]:
-    """What `classifier.fit` said of a checkpoint; empty for one made elsewhere."""
-    saved = _read(checkpoint)
-    return saved.get("fit", {}) if isinstance(saved.get("fit"), dict) else {}
-
-
 def _read(checkpoint: Path) -> Mapping[str, Any]:
     import torch
 

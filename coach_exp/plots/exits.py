@@ -43,7 +43,8 @@ def cascades(every: Sequence[Cascade]) -> "Figure":
             label=f"{each.threshold:g}",
         )
         lost = each.drop_points
-        low, high = lost.lo or lost.value, lost.hi or lost.value
+        low = lost.value if lost.lo is None else lost.lo
+        high = lost.value if lost.hi is None else lost.hi
         bars = [[lost.value - low], [high - lost.value]]
         right.errorbar(each.exits_percent, lost.value, bars, fmt="o", ms=4, color=colour)
     left.set_xlabel("layers before the head (%)")

@@ -18,7 +18,6 @@ IDLE, OTHER, GREY, INK = "#E4E4E4", "#B4B4B4", "#6A6A6A", "#222222"  # from the 
 LIGHT = {ORANGE, SKY, YELLOW}  # what black text is read on
 
 END, LINK, CLOUD = SKY, RED, ORANGE
-RESOURCE_COLOURS = {"end": END, "link": LINK, "cloud": CLOUD}
 RESOURCE_SHADES = {  # by turns, so that neighbours are told apart
     "end": (END, "#8FCDF0"),
     "link": (LINK, "#F0A070"),

@@ -53,5 +53,5 @@ def _line(
 ) -> None:
     """Means with half their intervals."""
     values = np.array([each.value for each in means])
-    half = np.array([(each.hi or each.value) - each.value for each in means])
+    half = np.array([0.0 if each.hi is None else each.hi - each.value for each in means])
     axes.errorbar(depth, values, half, color=colour, marker="o", ms=3, lw=1.2, label=order)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from coach_exp.types.component import rule_of
 from coach_exp.types.errors import CoachError
 
 
@@ -45,4 +46,4 @@ def _mistake(error: Mapping[str, Any]) -> str:
     value = error["input"]
     scalar = error["loc"] and isinstance(value, str | int | float)
     shown = f" = {value}" if scalar else ""
-    return f"{place}{shown}: {error['msg'].replace('Input should', 'should')}"
+    return f"{place}{shown}: {rule_of(error)}"

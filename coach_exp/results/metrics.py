@@ -352,21 +352,6 @@ def throughput_over_time(records: Records, bin_s: float) -> Steps:
     return Steps(edges_s, np.histogram(finish_s, edges_s)[0] / np.diff(edges_s))
 
 
-def link_over_time(records: Records, bin_s: float) -> Steps:
-    """Bits per second that the link carried, each payload spread evenly over its transfer; bins as
-    in `throughput_over_time`.
-    """
-    rows = _answered(records)
-    edges_s = _bins(rows["finish_s"], bin_s)
-    used = rows["link_end_s"] > rows["link_start_s"]
-    start_s, end_s = np.sort(rows["link_start_s"][used]), np.sort(rows["link_end_s"][used])
-    carried = np.concatenate([[0.0], np.cumsum(rows["payload_bytes"][used] * 8.0)])
-    # A FIFO link: each transfer raises the total along a line, and between two it stays level.
-    when_s = np.concatenate([[0.0], np.column_stack([start_s, end_s]).ravel()])
-    total = np.concatenate([[0.0], np.column_stack([carried[:-1], carried[1:]]).ravel()])
-    return Steps(edges_s, np.diff(np.interp(edges_s, when_s, total)) / np.diff(edges_s))
-
-
 def _bins(finish_s: Floats, bin_s: float) -> Floats:
     end_s = float(finish_s.max()) if len(finish_s) else bin_s
     edges_s = bin_s * np.arange(max(1, int(end_s / bin_s)) + 1, dtype=np.float64)

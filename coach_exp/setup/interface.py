@@ -7,6 +7,7 @@ registration. `coach_exp` exports these functions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,12 @@ def problem(
     stream, 8 in flight: `dataclasses.replace` changes that, as all else of a problem.
 
     Raises CaptureError for a model that cannot be traced, ConfigError for a device that is not
-    known, ProfileError for a profile of other layers.
+    known or a link without a rate, ProfileError for a profile of other layers.
     """
+    if not 0 < mbps < inf:
+        raise ConfigError(
+            f"mbps = {mbps}: a link's rate is finite and above 0, in 10⁶ bit/s; give 20, say"
+        )
     graph = model if isinstance(model, LayerGraph) else _graph(model, input_shape)
     table = FixedBits(bits, graph.input.name) if isinstance(bits, int) else bits
     return Problem(

@@ -19,6 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 from coach_exp.setup.renamed import refuse_renamed_overrides
 from coach_exp.types.component import nearest
 from coach_exp.types.errors import ConfigError
+from coach_exp.types.packaged import CONF
+
+_FOLDER = {"cloud": "device"}  # of a group that is used twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +59,30 @@ class Invocation:
 def in_hydras_words(overrides: Iterable[str]) -> list[str]:
     """Overrides as Hydra takes them: end and cloud are one config group, used twice.
 
-    Raises ConfigError for a key that has another name now.
+    Raises ConfigError for a key that has another name now, and for a group without an option.
 
     >>> in_hydras_words(["cloud=nx", "device=tx2", "cloud.slowdown=2"])
     ['device@cloud=nx', 'device=tx2', 'cloud.slowdown=2']
     """
     given = list(overrides)
     refuse_renamed_overrides(given)
+    for override in given:
+        _refuse_no_option(override)
     return [re.sub(r"^([+~]*)cloud(?==(?!\{))", r"\1device@cloud", each) for each in given]
+
+
+def _refuse_no_option(override: str) -> None:
+    """Raises ConfigError for a config group that is given a value, of which Hydra says nothing."""
+    told = re.fullmatch(r"[+~]*(\w+)(?:@\w+)?=(null|true|false|[-+.\d]+)", override)
+    if told is None:
+        return
+    name, value = told.groups()
+    options = sorted(path.stem for path in (CONF / _FOLDER.get(name, name)).glob("*.yaml"))
+    if options:
+        raise ConfigError(
+            f"{name} = {value}: is a config group, which takes one of its options: "
+            f"{', '.join(options)}"
+        )
 
 
 def refusal(error: HydraException) -> str:

@@ -92,8 +92,8 @@ class Sockets:
         )
 
     def fingerprint(self, problem: Problem) -> str:
-        """What both sides must have alike: when they compute, weights, codec and picture; when they
-        hold, the layers that plans name."""
+        """What both sides must have alike: when they compute, weights, codec and picture; when
+        stages are emulated, the layers that plans name."""
         from coach_exp.learning.array_cache import digest
 
         if self.sites.compute == "profile":

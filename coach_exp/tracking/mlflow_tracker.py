@@ -28,6 +28,8 @@ _METRICS_PER_CALL = 1000
 
 
 class MlflowRun:
+    """A run of MlflowTracker that is going on; the methods are those of `tracker.Run`."""
+
     def __init__(self, client: "MlflowClient", run_id: str) -> None:
         self._client = client
         self.id = run_id
@@ -63,6 +65,8 @@ class MlflowRun:
 
 
 class MlflowTracker:
+    """Runs in one experiment of MLflow's store; the methods are those of `tracker.Tracker`."""
+
     def __init__(
         self, client: "MlflowClient", experiment_id: str, lock: Path, origin: Code, resume: bool
     ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from coach_exp.tracking.provenance import masked
 
-NOT_HASHED = frozenset({"output", "tracking", "launcher", "hydra"})  # these change no result
+NOT_HASHED = frozenset({"output", "tracking"})  # these change no result
 _LONGEST_PARAM = 6000  # characters that MLflow holds
 
 
@@ -17,7 +17,7 @@ def config_hash(config: Mapping[str, Any], **identifiers: str | None) -> str:
     """sha256 of a resolved config, less what changes no result, and of `identifiers` for weights,
     data, code: all that decides a run's numbers.
 
-    >>> config_hash({"seed": 0, "tracking": {"kind": "none"}}) == config_hash({"seed": 0})
+    >>> config_hash({"seed": 0, "tracking": {"uri": None}}) == config_hash({"seed": 0})
     True
     >>> config_hash({"seed": 0}, code="c0ffee") == config_hash({"seed": 0}, code="decade")
     False

@@ -11,13 +11,16 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from traceback import extract_tb
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
 
 from coach_exp.types.errors import CoachError, ConfigError
 
@@ -55,8 +58,9 @@ class Component:
             made = self.make(**self.settings, **known)
         except CoachError as error:
             raise type(error)(_under(self.key, str(error), self.settings)) from None
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{self.key}: {self.target} cannot be made: {error}") from error
+        except Exception as error:  # whatever a class of the user's own raises
+            why = f"{self.target} cannot be made: {_failure(error)}"
+            raise ConfigError(f"{self.key}: {why}" if self.key else why) from error
         words = None if wanted is None else misfit(made, wanted)
         if words is not None:
             raise ConfigError(f"{self.key}.{TARGET} = {self.target}: {words}")
@@ -70,10 +74,7 @@ def read(given: Any, key: str, facts: Iterable[str] = ()) -> Component:
     Raises ConfigError naming each wrong key, its value and the rule.
     """
     if not isinstance(given, Mapping) or TARGET not in given:
-        raise ConfigError(
-            f"{key} = {given}: a component is a class and its fields; give {key}={{{TARGET}: "
-            "package.Class, ...}, or one of the files of its config group"
-        )
+        raise ConfigError(_no_component(given, key))
     target = str(given[TARGET])
     make = imported(target, f"{key}.{TARGET}")
     return of_class(make, {k: v for k, v in given.items() if k != TARGET}, key, facts)
@@ -118,10 +119,10 @@ def imported(target: str, key: str) -> Callable[..., Any]:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing runs a module of the user's own
         raise ConfigError(
-            f"{key} = {target}: cannot be imported: {error}; give the full name of a class, and "
-            "run where Python finds its package"
+            f"{key} = {target}: cannot be imported: {_failure(error)}; give the full name of a "
+            "class, and run where Python finds its package"
         ) from error
     if not callable(found):
         raise ConfigError(f"{key} = {target}: is a {type(found).__name__}, not a class")
@@ -182,6 +183,27 @@ def _hints(make: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
+def _failure(error: Exception) -> str:
+    """What went wrong in words; what a user's code did not say on purpose, with its kind and place.
+
+    >>> _failure(ValueError("too small")), _failure(KeyError("x"))
+    ('too small', "KeyError: 'x'")
+    """
+    if isinstance(error, ImportError | AttributeError | TypeError | ValueError):
+        return str(error)
+    frames = extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    within = "" if isinstance(error, SyntaxError) else place  # which names its own
+    return f"{type(error).__name__}: {error}{within}"
+
+
+def _no_component(given: Any, key: str) -> str:
+    return (
+        f"{key} = {given}: a component is a class and its fields; give {key}={{{TARGET}: "
+        "package.Class, ...}, or one of the files of its config group"
+    )
+
+
 def _under(key: str, message: str, settings: Mapping[str, Any]) -> str:
     """A class's own words about its settings, under their key.
 
@@ -209,15 +231,18 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
         return None
     if plain is Component:
         return read(value, key, next((mark.names for mark in marks if isinstance(mark, Facts)), ()))
+    wanted = _class_of(plain)
     if isinstance(value, Mapping):
         if plain == Mapping[str, Any]:  # somebody else's to read, later
             return value
         if TARGET in value:
-            return built(value, key, _class_of(plain))
+            return built(value, key, wanted)
         if inspect.isclass(plain) and is_dataclass(plain):
             return of_class(plain, value, key)()
     if isinstance(value, list) and any(isinstance(v, Mapping) and TARGET in v for v in value):
         return [_checked(each, Any, f"{key}.{k}") for k, each in enumerate(value)]
+    if wanted is not None and _is_protocol(wanted):  # which says nothing of any plain value
+        raise ConfigError(_no_component(value, key))
     try:
         return _adapter(hint).validate_python(value)
     except ValidationError as found:
@@ -226,8 +251,12 @@ def _checked(value: Any, hint: Any, key: str) -> Any:
 
 def _class_of(plain: Any) -> type | None:
     """The class that an annotation names, alone or as what may be None."""
-    named = [each for each in get_args(plain) or (plain,) if each is not NoneType]
-    return named[0] if len(named) == 1 and inspect.isclass(named[0]) else None
+    members = get_args(plain) if get_origin(plain) in (Union, UnionType) else (plain,)
+    named = [each for each in members if each is not NoneType]
+    if len(named) != 1 or named[0] is Any or not inspect.isclass(named[0]):
+        return None
+    found: type = named[0]
+    return found
 
 
 def _stripped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -239,10 +268,15 @@ def _stripped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # a dataclass or model, which has a config of its own
-        return TypeAdapter(hint)
+    """What checks values by an annotation; by one that pydantic cannot read it takes any."""
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):
+        with suppress(PydanticUserError, SchemaError):  # a dataclass or model has its own config
+            return TypeAdapter(hint, config=config)
+    return TypeAdapter(Any)
+
+
+def _is_protocol(wanted: type) -> bool:
+    return getattr(wanted, "_is_protocol", False)
 
 
 def mistakes(found: ValidationError, key: str) -> list[str]:
@@ -250,11 +284,22 @@ def mistakes(found: ValidationError, key: str) -> list[str]:
     said: dict[str, str] = {}
     for error in found.errors():
         place = _join(key, *(str(part) for part in error["loc"] if _is_key(part)))
-        rule = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        rule = rule_of(dict(error))
         missing = error["input"] is None and error["type"] != "value_error"
         wrong = ": is not set; it must be given" if missing else f"{_shown(error['input'])}: {rule}"
         said.setdefault(place, place + wrong)
     return list(said.values())
+
+
+def rule_of(error: Mapping[str, Any]) -> str:
+    """Returns the rule that one of pydantic's errors tells of, as it stands behind a value.
+
+    >>> rule_of({"type": "int_type", "msg": "Input should be a valid integer"})
+    'should be a valid integer'
+    """
+    own = {"path_type": "should be a path"}  # pydantic names the class here
+    told: str = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return own.get(error["type"], told)
 
 
 def _shown(value: Any) -> str:
@@ -276,7 +321,7 @@ def misfit(made: object, wanted: type) -> str | None:
     """In words, why an object is none of `wanted`: not of that class, or without all members of
     that protocol. None where it fits."""
     rule = f"see {wanted.__module__}.{wanted.__name__}"
-    if not getattr(wanted, "_is_protocol", False):
+    if not _is_protocol(wanted):
         fits = isinstance(made, wanted)
         return None if fits else f"makes a {type(made).__name__}, which does not fit; {rule}"
     members = ["__call__"] if "__call__" in vars(wanted) else []

@@ -73,14 +73,3 @@ def head_layers(layer: Layer, classes: int) -> tuple[Layer, ...]:
             )
         )
     return tuple(chain[1:])
-
-
-def head_flops(layer: Layer, classes: int) -> int:
-    """FLOPs of the head behind `layer`: 2 × MAC of its convolution and its linear layer."""
-    return sum(part.flops for part in head_layers(layer, classes))
-
-
-def head_bytes(layer: Layer, classes: int) -> int:
-    """Bytes that the head behind `layer` reads in float32: the layer's output, what its own layers
-    hand on, and its parameters."""
-    return sum(part.input_bytes + part.param_bytes for part in head_layers(layer, classes))

@@ -5,6 +5,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from hydra import compose
 from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
 
+from coach_exp.__main__ import main
 from coach_exp.learning.video import SPLIT_NAMES
 from coach_exp.planner.exit_places import exit_places
 from coach_exp.setup.builder import Builder
@@ -485,3 +487,15 @@ def _statuses(root: Path) -> list[str]:
             return [status for (status,) in store.execute("select status from runs")]
     except sqlite3.OperationalError:
         return []
+
+
+@pytest.mark.parametrize(
+    "given", ["output=null", "output.root=/dev/null/x", "hydra.run.dir=/dev/null"]
+)
+def test_where_no_folder_can_be_made_the_command_says_so(
+    given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["run.py", "tracking=none", given])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith("error: output.root: no folder")

@@ -164,9 +164,13 @@ def test_an_end_that_sends_nothing_still_learns_that_the_link_is_back():
     # last transfer left it, and every task on the end.
     fast = 80_000.0
     given = chain(
-        (0, 0.04, 0.3), (0, 0.2, 0.03), (1, 1, 1),
-        link=Link(fast), bits=SameBits(4), workload=Workload("saturated", tasks=1500, in_flight=4),
-    )  # fmt: skip
+        (0, 0.04, 0.3),
+        (0, 0.2, 0.03),
+        (1, 1, 1),
+        link=Link(fast),
+        bits=SameBits(4),
+        workload=Workload("saturated", tasks=1500, in_flight=4),
+    )
     method = Coach(Planner(objective="bottleneck"), replan=Replan(mbps=(0.004, 0.08)))
     plans = method.plan(given)
     trace = steps([fast, fast / 20, fast], 30.0)
@@ -182,9 +186,13 @@ def test_one_task_at_a_time_is_sent_to_learn_of_a_slow_link():
     # All on the end takes 0.34 s; sent, a task holds the link for 50 s. Were one sent every period,
     # they would fill all four places and the end would wait for the link.
     given = chain(
-        (0, 0.04, 0.3), (0, 0.2, 0.03), (1, 1, 1),
-        link=Link(80.0), bits=SameBits(4), workload=Workload("saturated", tasks=600, in_flight=4),
-    )  # fmt: skip
+        (0, 0.04, 0.3),
+        (0, 0.2, 0.03),
+        (1, 1, 1),
+        link=Link(80.0),
+        bits=SameBits(4),
+        workload=Workload("saturated", tasks=600, in_flight=4),
+    )
     method = Coach(Planner(objective="bottleneck"), replan=Replan(mbps=(0.08,)))
     trace = steps([80.0], 1.0)
     records = simulate(given, method.controller(method.plan(given)), trace, Ewma(80.0))

@@ -11,7 +11,6 @@ from scipy.signal import lfilter
 
 from coach_exp.results.metrics import (
     drop,
-    link_over_time,
     mean,
     ratio,
     summarise,
@@ -174,21 +173,6 @@ def test_throughput_over_time_by_hand():
     steps = throughput_over_time(records(THREE), bin_s=4.0)  # answers at 4, 6 and 10 s
     assert steps.edges_s.tolist() == [0, 4, 10]
     assert steps.values.tolist() == [0, 3 / 6]
-
-
-def test_link_over_time_by_hand():
-    # 1 KiB from 2 to 5 s, 2 KiB from 6 to 9 s.
-    steps = link_over_time(records(THREE), bin_s=2.0)
-    kib = 1024 * 8
-    assert steps.edges_s.tolist() == [0, 2, 4, 6, 8, 10]
-    assert steps.values == pytest.approx(
-        [0, kib * 2 / 3 / 2, kib / 3 / 2, 2 * kib * 2 / 3 / 2, 2 * kib / 3 / 2]
-    )
-
-
-def test_nothing_sent_is_a_silent_link():
-    steps = link_over_time(records([row(0, (0, 3), None, None)]), bin_s=1.0)
-    assert steps.values.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("order", ["low", "high"])

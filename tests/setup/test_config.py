@@ -190,3 +190,21 @@ def test_only_the_choice_of_a_cloud_is_translated(given: str):
     (translated,) = in_hydras_words([given])
     chooses = given.partition("cloud")[2][:1] == "=" and "{" not in given
     assert translated == (given.replace("cloud=", "device@cloud=") if chooses else given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("cache=null", "^cache = null: is a config group, .*: semantic$"),
+        ("cloud=3", "^cloud = 3: is a config group, .*: a6000, "),
+        ("+experiment=true", "^experiment = true: is a config group, .*budgets"),
+    ],
+)
+def test_a_group_takes_an_option_and_no_value(given: str, words: str):
+    with pytest.raises(ConfigError, match=words):
+        in_hydras_words([given])
+
+
+@pytest.mark.parametrize("given", ["seed=3", "t_max_ms=null", "references=null"])
+def test_a_key_takes_values(given: str):
+    assert in_hydras_words([given]) == [given]

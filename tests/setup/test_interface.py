@@ -101,6 +101,12 @@ def test_mistakes_are_named():
         coach.problem(network(), SHAPE, end={"0": 1.0})
 
 
+@pytest.mark.parametrize("mbps", [0, -5.0, float("nan"), float("inf")])
+def test_a_link_has_a_rate(mbps: float):
+    with pytest.raises(ConfigError, match=rf"^mbps = {mbps}: a link's rate is finite and above 0"):
+        coach.problem(network(), (3, 32, 32), mbps=mbps)
+
+
 def test_what_is_exported_is_what_a_type_checker_sees():
     tree = ast.parse((ROOT / "coach_exp" / "__init__.py").read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]

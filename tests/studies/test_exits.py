@@ -10,7 +10,7 @@ from coach_exp.live.exit_heads import ExitHead
 from coach_exp.planner.cost_model import cut_vertices
 from coach_exp.planner.exit_places import exit_places
 from coach_exp.profiling.capture import capture
-from coach_exp.types.exits import averaged_sides, head_bytes, head_flops, head_layers, image_shape
+from coach_exp.types.exits import averaged_sides, head_layers, image_shape
 from coach_exp.types.graph import Layer, LayerGraph
 
 BLOCK = Layer("block", shape=(16, 32, 12), elements=6144)
@@ -22,13 +22,32 @@ VIDEO = Layer("video", shape=(4, 3, 10, 5), elements=600, channel_axis=0)
 LAYERS = (BLOCK, SMALL, TOKENS, LAST, VECTOR, VIDEO)
 
 
+def head_flops(layer: Layer, classes: int) -> int:
+    return sum(part.flops for part in head_layers(layer, classes))
+
+
+def head_bytes(layer: Layer, classes: int) -> int:
+    """What the head reads: the layer's output, what its own layers hand on, its parameters."""
+    return sum(part.input_bytes + part.param_bytes for part in head_layers(layer, classes))
+
+
 def test_every_output_is_an_image_of_at_most_8_by_8():
     assert [image_shape(layer) for layer in LAYERS] == [
-        (16, 32, 12), (3, 2, 2), (7, 5, 1), (4, 9, 10), (11, 1, 1), (4, 3, 50),
-    ]  # fmt: skip
+        (16, 32, 12),
+        (3, 2, 2),
+        (7, 5, 1),
+        (4, 9, 10),
+        (11, 1, 1),
+        (4, 3, 50),
+    ]
     assert [averaged_sides(layer) for layer in LAYERS] == [
-        (8, 8), (2, 2), (5, 1), (8, 8), (1, 1), (3, 8),
-    ]  # fmt: skip
+        (8, 8),
+        (2, 2),
+        (5, 1),
+        (8, 8),
+        (1, 1),
+        (3, 8),
+    ]
 
 
 def test_flops_by_hand():
@@ -49,9 +68,13 @@ def test_bytes_by_hand():
 def test_only_a_larger_image_is_averaged():
     first = [head_layers(layer, 2)[0].name for layer in LAYERS]
     assert first == [
-        "block/average", "small/conv", "tokens/conv", "last/average", "vector/conv",
+        "block/average",
+        "small/conv",
+        "tokens/conv",
+        "last/average",
+        "vector/conv",
         "video/average",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)

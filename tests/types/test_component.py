@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import pytest
@@ -53,6 +54,18 @@ class Plain:
 class Open:
     def __init__(self, size: PositiveInt, **others: Any) -> None:
         self.size, self.others = size, others
+
+
+class Breaks:
+    """Fails in a way that none of our own classes does."""
+
+    def __init__(self, how: str) -> None:
+        ways = {
+            "key": lambda: {}["x"],
+            "run": lambda: next(iter(())),
+            "io": Path("/no/file").read_text,
+        }
+        ways[how]()
 
 
 def refuses(size: int) -> None:
@@ -172,6 +185,50 @@ def test_errors_of_a_class_keep_their_kind_and_name_the_key():
 def test_what_is_no_class_is_refused(given: object, words: str):
     with pytest.raises(ConfigError, match=words):
         built(given, "it")
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("key", "KeyError: 'x'"), ("run", "StopIteration: "), ("io", "FileNotFoundError: .*no/file")],
+)
+def test_a_class_that_breaks_is_named_with_its_line(how: str, words: str):
+    rule = rf"^it: .*Breaks cannot be made: {words}.* \(.*\.py, line \d+\)$"
+    with pytest.raises(ConfigError, match=rule):
+        built(group(Breaks, how=how), "it")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def f(:", "SyntaxError: "),
+        ("1 / 0", r"ZeroDivisionError: .*broken_module\.py, line 1\)"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+    ],
+)
+def test_a_module_that_breaks_is_refused(
+    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "broken_module.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^it\._target_ = .*: cannot be imported: {words}"):
+        built({"_target_": "broken_module.Class"}, "it")
+
+
+@pytest.mark.parametrize("value", [None, 5, {"high": 1}])
+def test_where_a_component_is_wanted_no_plain_value_will_do(value: object):
+    @dataclass(frozen=True)
+    class Needs:
+        speaker: Speaks
+
+    with pytest.raises(ConfigError, match=r"^it\.speaker = .*: a component is a class"):
+        of_class(Needs, {"speaker": value}, "it")
+
+
+@pytest.mark.parametrize(
+    ("target", "low"), [(Plain, {"size": 1}), (Open, {"size": 1}), (Inner, {})]
+)
+def test_a_component_may_stand_where_no_class_is_named(target: type, low: dict[str, int]):
+    assert isinstance(built(group(Plain, size=group(target, **low)), "it").size, target)
 
 
 @pytest.mark.parametrize("absent", [None, "speaker"])

@@ -141,8 +141,9 @@ def _read(checkpoint: Path) -> Mapping[str, Any]:
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError) as error:
+        why = str(error).partition(". ")[0]  # torch goes on to advise loading it unchecked
         raise ConfigError(
-            f"weights={checkpoint} is not a checkpoint of plain tensors: {error}; save it "
+            f"weights={checkpoint} is not a checkpoint of plain tensors: {why}; save it "
             "with torch.save(model.state_dict(), path)"
         ) from error
     if not isinstance(saved, dict):

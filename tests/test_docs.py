@@ -205,6 +205,7 @@ def conf() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("conf")
 @pytest.mark.parametrize(
     ("page", "command"), EACH_ONCE, ids=[f"{p.name}: {c.line[:60]}" for p, c in EACH_ONCE]

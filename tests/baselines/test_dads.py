@@ -214,6 +214,7 @@ def test_a_block_through_which_the_input_must_cross_offers_nothing():
 # --- The search for a heavy load ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @looped(("shape", "seed"), CASES)
 def test_dsh_is_within_its_bounds(shape, seed):
     given = drawn(shape, seed)

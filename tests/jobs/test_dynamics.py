@@ -50,6 +50,7 @@ def job(tmp_path: Path, hydra):
     return run
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_kept_loses_what_its_bottleneck_says(job, tmp_path: Path, capsys):
     (kept,) = job("kept").values()
     assert [each["cut"].split()[0] for each in kept["static"]] == ["a", "b", "b"]

@@ -142,7 +142,7 @@ CLASSIFIERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 def _few_at_once(names: Iterable[str]) -> Iterator[object]:
     """All classifiers, of which those that are alike, or large, take their turn with the slow."""
     for name in names:
-        usual = name in ("googlenet", "resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "swin_t")
+        usual = name in ("googlenet", "resnet18", "mobilenet_v2", "shufflenet_v2_x0_5")
         yield pytest.param(name, marks=() if usual else pytest.mark.slow)
 
 
@@ -275,6 +275,7 @@ def test_a_tensor_is_sent_before_the_next_end_layer_is_computed() -> None:
     assert next(stream)[0] == "heavy"
 
 
+@pytest.mark.slow
 def test_tensors_are_dropped_after_their_last_use() -> None:
     captured = diamond()
     head, tail = split(captured, ["input", "conv", "relu"])

@@ -68,6 +68,7 @@ def test_the_table_and_the_json_say_the_same_and_leave_out_what_was_not_measured
     assert "accuracy_drop_points" not in entry["metrics"]
 
 
+@pytest.mark.slow
 def test_the_picture_shows_how_tasks_were_answered_and_the_static_run_where_there_is_one(tmp_path):
     # One task a second; every fourth exits, the others are answered on the end.
     rows = [

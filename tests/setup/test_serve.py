@@ -285,6 +285,7 @@ def test_a_cloud_that_cannot_serve_says_so_before_it_has_a_model(
         do("job=serve", "model=dag_file", override)
 
 
+@pytest.mark.slow
 def test_tls_files_must_be_there_on_both_sides(do, tmp_path: Path):
     files = ("transport.tls_certificate=/no.pem", "transport.tls_key=/no.key")
     with pytest.raises(ConfigError, match=r"/no\.pem, /no\.key cannot be used"):

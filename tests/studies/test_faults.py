@@ -162,6 +162,7 @@ def test_a_killed_cloud_is_done_without_until_it_is_back(cloud, load_s, tmp_path
     assert marked == set(lost.tolist())
 
 
+@pytest.mark.slow
 def test_a_link_that_is_cut_is_joined_again(link):
     records, answers, said = run(link.port, at(0.2, link.cut, 0.2, link.restore))
     nothing_is_lost(records, answers)
@@ -188,6 +189,7 @@ def test_a_link_that_stalls_shortly_costs_nothing_but_time(link):
     assert not again(said)
 
 
+@pytest.mark.slow
 def test_frames_that_come_byte_by_byte_are_read(link):
     link.trickle()
     records, answers, _ = run(link.port, tasks=10, rate_hz=20.0)

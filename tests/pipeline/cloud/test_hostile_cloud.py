@@ -374,6 +374,7 @@ def test_silence_closes_and_pings_do_not():
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_cloud_that_stalled_does_not_blame_its_clients():
     async def run(process):
         end = await End().join(process.port)
@@ -393,6 +394,7 @@ def test_a_cloud_that_stalled_does_not_blame_its_clients():
         asyncio.run(run(process))
 
 
+@pytest.mark.slow
 def test_who_does_not_read_is_closed():
     async def run():
         async with cloud_running(replace(SETTINGS, unsent_bytes=10_000)) as (server, said):

@@ -80,6 +80,7 @@ def test_a_plan_that_is_kept_loses_what_its_bottleneck_says(job, tmp_path: Path,
     assert "8 → 2 → 1 Mbps, 1.2 s each" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_plan_that_follows_the_rate_keeps_its_throughput(job):
     # Plans are prepared for the three rates; after 0.2 s, reconsidered every 0.1 s, the plan of
     # the present rate runs: 0.2 s of 4 or 8 ms and 1 s of 3 ms at the most.

@@ -316,6 +316,7 @@ def test_exit_heads_are_trained_when_one_is_first_asked(tmp_path: Path, hydra, l
     assert len(list((tmp_path / "cache" / "exits").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_input_crosses_as_jpeg_files_at_the_resolution_that_is_timed(
     tmp_path: Path, hydra, little_video
 ):
@@ -381,6 +382,7 @@ def test_a_reference_that_cannot_run_is_left_out_aloud(tmp_path: Path, hydra, ca
     assert "input.encoding = forbidden" in said
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_records(tmp_path: Path, hydra):
     walk = ("bandwidth=random_walk", "workload=poisson", "workload.rate_hz=150")
     for name in ("first", "second"):

@@ -34,6 +34,7 @@ def test_a_gantt_chart_cuts_what_outlasts_its_tasks(tmp_path):
     assert seen[IDLE] / sum(seen[c] for c in (IDLE, *COLOURS[:3])) == pytest.approx(3 / 9, rel=0.05)
 
 
+@pytest.mark.slow
 def test_throughput_is_drawn_per_method_over_the_bandwidth(tmp_path):
     runs = {"coach": pipelined(200, 0.01, 0.02, 0.01), "ns": pipelined(200, 0.03, 0.02, 0.01)}
     trace = Trace((0.0, 2.0), (20e6, 10e6))

@@ -63,6 +63,7 @@ def test_the_schedule_shows_the_stages(tmp_path):
     assert min(seen[END], seen[CLOUD], seen[LINK]) > 1000
 
 
+@pytest.mark.slow
 def test_the_front_is_drawn(tmp_path):
     front = pareto_front(Planner(), chain((0, 2, 2, 8), (0, 1, 1, 3), (4, 5, 3, 0)))
     front_picture(front).savefig(tmp_path / "pareto.png")

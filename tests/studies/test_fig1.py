@@ -237,6 +237,7 @@ def test_the_same_seed_gives_the_same_numbers_and_pictures(ran, display):
     assert pixels(again) == pixels(ran)
 
 
+@pytest.mark.slow
 def test_a_claim_that_does_not_hold_is_said_not_to(display):
     found = made(display, Fake(offset=-0.04))  # hard frames near the centre
     assert written(found)["spatial"]["spearman_separability_bits"]["lo"] > 0

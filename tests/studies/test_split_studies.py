@@ -120,6 +120,7 @@ def test_without_training_there_is_nothing_to_ask():
         Draws.of(Made(trained=False), count=1, seed=0)
 
 
+@pytest.mark.slow
 def test_orders_of_centres_that_stay_are_the_same(display):
     found = study("orders.Orders", depths=2, draws=2, count_caps=[None, 5])(Made(), display)
     rows = written(found)["rows"]

@@ -55,7 +55,7 @@ def apart(trace: Trace, payload_bytes: int, messages: int) -> float:
     return max(abs(middle), abs(gaps[-1][0])) / gaps[-1][1]
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("mbps", "payload_bytes", "messages"),
     [(2, 20_000, 12), (10, 100_000, 12), (50, 100_000, 60), (50, 1_000_000, 6)],
@@ -66,7 +66,7 @@ def test_messages_come_when_the_kernel_lets_them(mbps, payload_bytes, messages):
     assert any(apart(constant(mbps * 1e6), payload_bytes, messages) < 0.03 for _ in range(3))
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 def test_a_step_of_the_rate_is_the_kernels():
     assert any(apart(steps([20e6, 5e6], step_s=0.4), 100_000, 15) < 0.03 for _ in range(3))
 

@@ -34,7 +34,7 @@ def best_of(attempts, off):
     [
         (10, 100_000),
         *(
-            pytest.param(mbps, size, marks=pytest.mark.slow)
+            pytest.param(mbps, size, marks=pytest.mark.timing)
             for mbps in (1, 10, 100)
             for size in (2_000, 100_000, 1_000_000)
             if (mbps, size) != (10, 100_000)
